@@ -1,0 +1,171 @@
+"""Groups that most commands share: run, hub, model, adapter, data, template, generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swift.args.field import arg
+
+YES = ("true", "yes", "1", "t", "y")
+NO = ("false", "no", "0", "f", "n")
+
+
+def _read_dry_run(word: str) -> str | None:
+    low = word.lower()
+    if low in YES:
+        return "true"
+    if low in NO:
+        return None
+    if low == "json":
+        return "json"
+    raise ValueError("expected true, false or json")
+
+
+@dataclass(frozen=True)
+class RuntimeArgs:
+    """How the command itself behaves; read by cli/ and args/."""
+
+    seed: int = arg(42, "Seed of every random generator of the run.", low=0)
+    load_args: bool = arg(
+        False,
+        "Read args.json of the checkpoint given by --resume_from_checkpoint, --adapters or --model, and take from it the base arguments "
+        "that were not given here. Data and generation arguments are left out.",
+        shown="true for inference, false for training",
+    )
+    load_data_args: bool = arg(False, "With --load_args, also take the data arguments (data sets, split, columns) from args.json.")
+    ignore_args_error: bool = arg(False, "Turn unknown flags into warnings instead of stopping.")
+    dry_run: Literal["true", "json"] | None = arg(
+        None,
+        "Check everything, print the plan (each argument and where it came from, model, data) and stop: nothing is loaded, "
+        "downloaded or written. json prints one JSON object.",
+        read=_read_dry_run,
+        bare="true",
+        shown="false",
+    )
+    custom_register_path: list[str] = arg([], "Python files that register models, chat formats and data sets; run before anything else.")
+    external_plugins: list[str] = arg([], "Python files that register anything else; run after --custom_register_path.")
+
+
+@dataclass(frozen=True)
+class HubArgs:
+    """Where ids are looked up; read by hub.py."""
+
+    use_hf: bool = arg(False, "Look ids up on Hugging Face instead of ModelScope.", shown="false, or the environment's USE_HF")
+    hub_token: str | None = arg(None, "Token for the hub; never written to a file or a log.", secret=True)
+
+
+@dataclass(frozen=True)
+class ModelArgs:
+    """Which model, and how its weights are held; read by models/."""
+
+    model: str | None = arg(
+        None,
+        "Model id or local folder. A name that starts with '.', '/' or '~' is always a folder. "
+        "May be left out where --adapters or --resume_from_checkpoint says it.",
+        hot=True,
+    )
+    model_type: str | None = arg(None, "Model type.", shown="found from the end of --model, then from config.json")
+    model_revision: str | None = arg(None, "Revision (branch, tag or commit) on the hub.")
+    torch_dtype: Literal["float16", "bfloat16", "float32"] | None = arg(
+        None, "Type of the model's weights.", hot=True, shown="as config.json says; float32 on a CPU without fast bfloat16"
+    )
+    attn_impl: Literal["flash_attn", "sdpa", "eager"] | None = arg(
+        None, "Attention implementation.", shown="sdpa; eager where sdpa is not supported"
+    )
+    device_map: str | dict | None = arg(
+        None,
+        "Where the weights go: 'auto', 'cpu', a device, a JSON object from module to device, or a JSON file.",
+        shown="by device and distributed setting",
+    )
+
+
+@dataclass(frozen=True)
+class AdapterArgs:
+    """The adapter: given ones, and the kind that is trained; read by tuners/."""
+
+    adapters: list[str] = arg([], "Adapter ids or folders.", hot=True)
+    train_type: Literal["lora", "full"] = arg(
+        "lora",
+        "What is trained: an adapter (lora) or the model's own weights (full).",
+        hot=True,
+        aliases=("tuner_type",),
+        waiting=("longlora", "adalora", "llamapro", "adapter", "vera", "boft", "fourierft", "reft", "bone", "ia3", "dummy"),
+    )
+    tuner_backend: Literal["peft"] = arg("peft", "Library that makes the adapter.", hot=True, waiting=("unsloth",))
+
+
+@dataclass(frozen=True)
+class DataArgs:
+    """Which rows; read by data/."""
+
+    dataset: list[str] = arg(
+        [],
+        "Data sets, each 'id or path:subset/subset#count'; subset and count may be left out. Files: jsonl, json, csv, parquet, txt; "
+        "folders. A count above the number of rows repeats them.",
+        hot=True,
+    )
+    val_dataset: list[str] = arg([], "Validation data sets, written as for --dataset.", hot=True)
+    split_dataset_ratio: float = arg(
+        0.01, "Share of --dataset that is held out for validation; 0 where --val_dataset or --streaming is given.", hot=True, low=0, high=1
+    )
+    data_seed: int = arg(42, "Seed for sampling, splitting and shuffling rows.", low=0)
+    dataset_num_proc: int = arg(1, "Processes that prepare rows.", hot=True, low=1)
+    streaming: bool = arg(False, "Read rows while training instead of before; needs --max_steps in training.", hot=True)
+    shuffle_buffer_size: int = arg(0, "Rows held to shuffle a stream; 0 leaves a stream in its order.", low=0)
+    download_mode: Literal["reuse_dataset_if_exists", "force_redownload"] = arg(
+        "reuse_dataset_if_exists", "Whether a data set that was downloaded before is downloaded again."
+    )
+    columns: dict | None = arg(
+        None, 'Renames columns: a JSON object from your name to ours, for example \'{"text1": "query", "text2": "response"}\', or a JSON file.'
+    )
+    strict: bool = arg(False, "Stop at the first faulty row instead of skipping and counting it.")
+    remove_unused_columns: bool = arg(True, "Drop columns that are not used; false keeps them with the row.")
+    model_name: list[str] | None = arg(
+        None, "The model's name for {{NAME}} in swift/self-cognition: one for all, or the Chinese and the English one.", hot=True
+    )
+    model_author: list[str] | None = arg(
+        None, "The author's name for {{AUTHOR}} in swift/self-cognition: one for all, or the Chinese and the English one.", hot=True
+    )
+
+
+@dataclass(frozen=True)
+class TemplateArgs:
+    """How a conversation becomes tokens; read by template/."""
+
+    template: str | None = arg(None, "Chat format.", hot=True, shown="the model type's own")
+    system: str | None = arg(None, "System prompt: the text, or a .txt file that holds it.", hot=True, shown="the chat format's own")
+    max_length: int | None = arg(
+        None, "Most tokens of one row; in inference, of the prompt.", hot=True, low=1, shown="the model's longest"
+    )
+    truncation_strategy: Literal["delete", "left", "right"] = arg(
+        "delete", "What happens to a row longer than --max_length: it is left out, or cut at the left or right."
+    )
+    loss_scale: Literal["default", "last_round", "all"] = arg(
+        "default",
+        "Which tokens are learned: every answer (default), the last answer (last_round), or all tokens.",
+        waiting=("react", "agentflan", "alpha_umi", "qwen"),
+        shown="default; all for swift pt",
+    )
+    use_chat_template: bool = arg(True, "Write rows in the chat format; false joins the texts as they are.", shown="true; false for swift pt")
+    padding_side: Literal["left", "right"] = arg("right", "Padding side in training; no effect where rows are laid end to end.")
+
+
+@dataclass(frozen=True)
+class GenerationArgs:
+    """How an answer is drawn; read by engines/."""
+
+    max_new_tokens: int | None = arg(None, "Most tokens of an answer.", hot=True, low=1, shown="until the model's longest")
+    temperature: float | None = arg(None, "Sampling temperature; 0 takes the likeliest token.", low=0, shown="as generation_config.json says")
+    top_k: int | None = arg(None, "Sample among the k likeliest tokens; -1 or 0 for all.", low=-1, shown="as generation_config.json says")
+    top_p: float | None = arg(
+        None, "Sample among the likeliest tokens that together reach this probability.", above=0, high=1, shown="as generation_config.json says"
+    )
+    repetition_penalty: float | None = arg(
+        None, "Above 1: tokens already seen become less likely.", above=0, shown="as generation_config.json says"
+    )
+    num_beams: int = arg(1, "Beams of beam search; 1 for none.", low=1)
+    stream: bool = arg(False, "Show the answer while it is written.", hot=True)
+    stop_words: list[str] = arg([], "Texts that end an answer beside the end token; they stay in the answer.")
+    logprobs: bool = arg(False, "Also give the log-probability of each token.")
+    top_logprobs: int | None = arg(None, "Also give this many likeliest alternatives of each token.", low=0)

@@ -1,0 +1,79 @@
+"""The commands: which groups each has and which defaults it changes. Built by parse.py, frozen from then on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from swift.args import spec
+from swift.args.base import AdapterArgs, DataArgs, GenerationArgs, HubArgs, ModelArgs, RuntimeArgs, TemplateArgs
+from swift.args.engines import MergeArgs
+from swift.args.serving import InferArgs
+from swift.args.trainer import TrainerArgs, TrainingArgs
+from swift.args.tuner import FullArgs, LoraArgs, TargetArgs
+
+
+def group() -> Any:
+    return field(metadata={"group": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What every command carries: its groups, and where each value came from."""
+
+    NAME: ClassVar[str]
+    HELP: ClassVar[str]
+    TRAINS: ClassVar[bool] = False
+    DEFAULTS: ClassVar[dict[str, Any]] = {}
+
+    runtime: RuntimeArgs = group()
+    hub: HubArgs = group()
+    model: ModelArgs = group()
+    adapter: AdapterArgs = group()
+    data: DataArgs = group()
+    template: TemplateArgs = group()
+
+    explicit: frozenset[str] = frozenset()  # the flags that were typed, also in a configuration file or as keyword
+    origins: dict[str, str] = field(default_factory=dict)  # flag → where its value came from
+    given: dict[str, Any] = field(default_factory=dict)  # the typed values before anything was derived
+    notes: tuple[str, ...] = ()  # what should be said once when the command starts
+    missing: tuple[str, ...] = ()  # dry run only: what a real run would need and does not find
+
+    def to_flat(self) -> dict[str, Any]:
+        """Flat values by flag name, passed-through Trainer fields included."""
+        return spec.to_flat(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftCommand(Command):
+    NAME: ClassVar[str] = "sft"
+    HELP: ClassVar[str] = "Supervised fine-tuning on conversations."
+    TRAINS: ClassVar[bool] = True
+
+    trainer: TrainerArgs = group()
+    training: TrainingArgs = group()
+    target: TargetArgs = group()
+    full: FullArgs = group()
+    lora: LoraArgs = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PtCommand(SftCommand):
+    NAME: ClassVar[str] = "pt"
+    HELP: ClassVar[str] = "Continued pre-training on plain text: no chat format, every token is learned."
+    DEFAULTS: ClassVar[dict[str, Any]] = {"use_chat_template": False, "loss_scale": "all"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferCommand(Command):
+    NAME: ClassVar[str] = "infer"
+    HELP: ClassVar[str] = "Answers: interactively, or for each row of a data set."
+    DEFAULTS: ClassVar[dict[str, Any]] = {"load_args": True}
+
+    generation: GenerationArgs = group()
+    merge: MergeArgs = group()
+    infer: InferArgs = group()
+
+
+COMMANDS: dict[str, type[Command]] = {command.NAME: command for command in (PtCommand, SftCommand, InferCommand)}
+WAITING = ("rlhf", "deploy", "app", "web-ui", "eval", "export", "sample", "merge-lora")  # part of SWIFT, not built yet

@@ -1,0 +1,253 @@
+"""Words, configuration files and keyword arguments → one Command. All that is wrong is said at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from swift import plugin
+from swift.args import convert, passthrough, resolve, waiting
+from swift.args.commands import COMMANDS, Command
+from swift.args.spec import ArgSpec, aliases, from_flat, specs
+from swift.errors import UsageError
+from swift.registry import did_you_mean
+
+
+class ArgumentErrors(UsageError):
+    """Everything that is wrong with one command's arguments."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def parse(command: str, argv: list[str], *, load_plugins: bool = True) -> Command:
+    """The Command that `swift <command> <argv>` asks for. The first word may be a YAML or JSON file; flags win over it."""
+    intake = Intake(command)
+    words = list(argv)
+    if words and words[0].lower().endswith((".json", ".yaml", ".yml")):
+        intake.take_file(words.pop(0))
+    intake.take_words(words)
+    return _finish(intake, load_plugins=load_plugins)
+
+
+def from_kwargs(command: str, *, load_plugins: bool = True, **flags: Any) -> Command:
+    """The Command that keyword arguments ask for: `from_kwargs("sft", model=…, dataset=[…])`."""
+    intake = Intake(command)
+    for name, value in flags.items():
+        intake.take(name, value, words=False, source="keyword argument")
+    return _finish(intake, load_plugins=load_plugins)
+
+
+def _finish(intake: Intake, *, load_plugins: bool) -> Command:
+    made = COMMANDS[intake.command]
+    resolved = resolve.resolve(made, intake.given, intake.passthrough, intake.origins)
+    hidden = {f"--{name} is required" for name in intake.guessed}  # a misspelt --model is one error, not two
+    problems = intake.problems + [problem for problem in resolved.problems if not problem.startswith(tuple(hidden))]
+    notes = intake.notes + resolved.notes
+    if problems and resolved.values["ignore_args_error"]:
+        notes += [problem for problem in problems if problem in intake.unknown]
+        problems = [problem for problem in problems if problem not in intake.unknown]
+    if problems:
+        raise ArgumentErrors(problems)
+    if load_plugins:
+        files = resolved.values["custom_register_path"] + resolved.values["external_plugins"]
+        plugin.load([file for file in files if file not in resolved.absent_files])
+    return from_flat(
+        made,
+        resolved.values,
+        resolved.passthrough,
+        explicit=frozenset(intake.given) | frozenset(intake.passthrough),
+        origins=resolved.origins,
+        given=dict(intake.given) | dict(intake.passthrough),
+        notes=tuple(notes),
+        missing=tuple(resolved.missing),
+    )
+
+
+class Intake:
+    """Collects what was given for one command, converted, with everything that is wrong about it."""
+
+    def __init__(self, command: str):
+        self.command = command
+        self.specs: Mapping[str, ArgSpec] = specs(COMMANDS[command])
+        self.aliases = aliases(COMMANDS[command])
+        self.given: dict[str, Any] = {}
+        self.passthrough: dict[str, Any] = {}
+        self.origins: dict[str, str] = {}
+        self.problems: list[str] = []
+        self.unknown: list[str] = []  # those of the problems that --ignore_args_error turns into notes
+        self.notes: list[str] = []
+        self.guessed: set[str] = set()  # flags that an unknown one probably meant
+
+    def take(self, name: str, value: Any, *, words: bool, source: str) -> None:
+        """One flag: `value` is a list of words, or a value of a configuration file or a keyword argument."""
+        typed, name = name, name.replace("-", "_")
+        name = self.aliases.get(name, name)
+        shown = f"--{typed}" if source in ("command line", "keyword argument") else f"{source}: {typed}"
+        try:
+            if name in self.specs:
+                spec = self.specs[name]
+                self.given[name] = convert.from_words(spec, value) if words else convert.from_value(spec, value)
+                self.origins[name] = source
+            elif name in waiting.LEGACY_TRANSLATED:
+                kind = "list" if name == "lora_modules" else "text"
+                self.given[name] = convert.from_words(_text(name, kind), value) if words else convert.from_value(_text(name, kind), value)
+            elif self.command in waiting.LEGACY_WITHOUT_EFFECT.get(name, ()):
+                self.notes.append(f"{shown} has no effect: it is obsolete and only accepted for old scripts")
+            elif waiting.is_waiting(name, self.command):
+                self.problems.append(f"{shown} is part of SWIFT but not built yet")
+            elif COMMANDS[self.command].TRAINS and passthrough.known(name):
+                self._take_trainer_field(name, value, words=words, source=source)
+            else:
+                self._unknown(name, shown)
+        except convert.NotBuilt as choice:
+            self.problems.append(f"{shown} {choice} is part of SWIFT but not built yet")
+        except ValueError as wrong:
+            self.problems.append(f"{shown} {wrong}" if str(wrong).startswith(("is ", "false ")) else f"{shown}: {wrong}")
+
+    def _take_trainer_field(self, name: str, value: Any, *, words: bool, source: str) -> None:
+        fields, note = passthrough.translate(name, value, words=words)
+        if note:
+            self.notes.append(note)
+        for field, converted in fields.items():
+            if field in self.specs:
+                self.given[field] = converted
+            else:
+                self.passthrough[field] = converted
+            self.origins[field] = source
+
+    def _unknown(self, name: str, shown: str) -> None:
+        homes = waiting.elsewhere(name)
+        if homes:
+            problem = f"{shown} is no option of swift {self.command}; it belongs to swift {', '.join(dict.fromkeys(homes))}"
+        else:
+            candidates = [*self.specs, *self.aliases, *waiting.names(self.command)]
+            if COMMANDS[self.command].TRAINS:
+                candidates += sorted(passthrough.names())
+            guess = did_you_mean(name, candidates).removeprefix("; did you mean ").removesuffix("?")
+            self.guessed |= {self.aliases.get(guess, guess)} - {""}
+            where, _, typed = shown.rpartition(": ")
+            dashes = "" if where else "--"
+            problem = f"{where}{': ' if where else ''}unknown option {typed}" + (f"; did you mean {dashes}{guess}?" if guess else "")
+        self.problems.append(problem)
+        self.unknown.append(problem)
+
+    def take_words(self, argv: list[str]) -> None:
+        """The words of a command line, through argparse; it only says which words belong to which flag."""
+        words = [_spelt_with_underscores(word) for word in argv]
+        off = {f"no_{name}" for name, spec in self.specs.items() if spec.kind == "bool" and spec.default is True}
+        names = [*self.specs, *self.aliases, *waiting.names(self.command)]
+        if any(word.startswith("--") and word[2:].partition("=")[0] not in names for word in words) and COMMANDS[self.command].TRAINS:
+            names += passthrough.names()  # read only when needed: it costs 40 ms
+        parser = _Parser(prog=f"swift {self.command}", allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
+        for name in dict.fromkeys(names):
+            parser.add_argument(f"--{name}", dest=name, nargs="*", action="append")
+        for name in sorted(off - set(names)):
+            parser.add_argument(f"--{name}", dest=name, nargs=0, action=_Off)
+        found, rest = parser.parse_known_args(words)
+        for name, given in vars(found).items():
+            if name in off:
+                self.take(name.removeprefix("no_"), ["false"], words=True, source="command line")
+                continue
+            if len(given) > 1:
+                self.notes.append(f"--{name} was given {len(given)} times; the last one counts")
+            self.take(name, given[-1], words=True, source="command line")
+        for word, strays in _unknown_flags(rest):
+            if word is None:
+                problem = f"unexpected word {' '.join(strays)!r}: values stand behind their flag"
+                self.problems.append(problem)
+                self.unknown.append(problem)
+            else:
+                self.take(word.lstrip("-").partition("=")[0], strays, words=True, source="command line")
+
+    def take_file(self, file: str) -> None:
+        """A configuration file: flags as keys, typed or written as words."""
+        path = Path(file).expanduser()
+        if not path.is_file():
+            self.problems.append(f"the configuration file {file} is not there")
+            return
+        try:
+            values = _read_config(path)
+        except ValueError as wrong:
+            self.problems.append(f"{file}: {wrong}")
+            return
+        for name, value in values.items():
+            self.take(str(name), value, words=False, source=file)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with negative numbers of every spelling as values."""
+
+    def _get_option_tuples(self, option_string: str) -> list:
+        return []  # no abbreviations of one-dash options either
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        try:
+            float(arg_string)
+        except ValueError:
+            return super()._parse_optional(arg_string)
+        return None
+
+
+class _Off(argparse.Action):
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, True)
+
+
+def _text(name: str, kind: Any) -> ArgSpec:
+    from swift.args.field import Facts
+
+    return ArgSpec(name, "runtime", kind, False, None, Facts(help=""))
+
+
+def _spelt_with_underscores(word: str) -> str:
+    """--lora-rank=8 → --lora_rank=8; values and other words stay."""
+    if not word.startswith("--") or len(word) == 2:
+        return word
+    name, equals, value = word.partition("=")
+    return "--" + name[2:].replace("-", "_") + equals + value
+
+
+def _unknown_flags(rest: list[str]) -> Iterator[tuple[str | None, list[str]]]:
+    """Words that belong to no known flag, as (flag or None, its words)."""
+    flag: str | None = None
+    words: list[str] = []
+    for word in rest:
+        if word.startswith("-") and len(word) > 1 and not _is_number(word):
+            if flag is not None or words:
+                yield flag, words
+            flag, words = word, []
+        else:
+            words.append(word)
+    if flag is not None or words:
+        yield flag, words
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix.lower() == ".json":
+        values = json.loads(text)
+    else:
+        import yaml  # light path: only when a YAML file is given
+
+        try:
+            values = yaml.safe_load(text)
+        except yaml.YAMLError as wrong:
+            raise ValueError(f"is no YAML ({' '.join(str(wrong).split())})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError("expected an object with flags as keys")
+    return values

@@ -1,0 +1,61 @@
+"""What can be told from a name without looking anything up: path or id, data set items, the last part of a model's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".arrow", ".gz")
+
+
+def is_path_like(name: str) -> bool:
+    """A name that can only be a path, whether it is there or not; everything else may be an id."""
+    return name.startswith((".", "/", "~")) or name.lower().endswith(DATA_ENDINGS)
+
+
+def exists(name: str) -> bool:
+    return Path(name).expanduser().exists()
+
+
+class DatasetItem(NamedTuple):
+    """`id or path:subset/subset#count` taken apart."""
+
+    name: str
+    subsets: tuple[str, ...] = ()
+    count: int | None = None
+
+
+def dataset_item(item: str) -> DatasetItem:
+    """Take one --dataset word apart. ValueError where the count is no positive number.
+
+    What exists on disk as a whole is the data set, so names with ':' or '#' can be used.
+    """
+    if exists(item):
+        return DatasetItem(item)
+    name, mark, number = item.rpartition("#")
+    count = None
+    if mark:
+        if not number.strip().isdigit() or int(number) == 0:
+            raise ValueError(f"{item!r}: the count behind '#' must be a whole number of at least 1")
+        count = int(number)
+    else:
+        name = item
+    if not name:
+        raise ValueError(f"{item!r}: expected an id or a path before '#'")
+    if exists(name):
+        return DatasetItem(name, (), count)
+    name, mark, subsets = name.partition(":")
+    return DatasetItem(name, tuple(part.strip() for part in subsets.split("/")) if mark else (), count)
+
+
+def model_suffix(model: str) -> str:
+    """The last part of a model's id or path; inside a Hugging Face cache the part of the id (models--org--name/snapshots/…)."""
+    parts = [part for part in model.replace("___", ".").replace("\\", "/").split("/") if part]
+    for part, following in zip(parts, parts[1:], strict=False):
+        if part.startswith("models--") and following == "snapshots":
+            return part.rsplit("--", 1)[-1]
+    return parts[-1] if parts else model
+
+
+def looks_like_adapter(folder: Path) -> bool:
+    return (folder / "adapter_config.json").is_file() or (folder / "default" / "adapter_config.json").is_file() or (folder / "reft").is_dir()

@@ -1,0 +1,99 @@
+"""The plan of a run: every argument and where it came from, the model, the data, what is missing. Writes nothing, loads nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from swift.args.commands import Command
+from swift.args.paths import dataset_item, exists, is_path_like
+from swift.args.saved import masked
+from swift.args.spec import specs
+from swift.errors import SwiftError
+
+
+def plan(args: Command, find_model: Callable[..., Any]) -> dict[str, Any]:
+    """`find_model` is swift.models.match.find_model, handed in because it lives on a higher floor."""
+    missing = list(args.missing)
+    model = _model(args, find_model, missing)
+    return {
+        "command": args.NAME,
+        "arguments": masked(args.to_flat()),
+        "origins": dict(args.origins),
+        "model": model,
+        "data": {flag: [_source(item, args) for item in getattr(args.data, flag)] for flag in ("dataset", "val_dataset")},
+        "missing": missing,
+        "warnings": list(args.notes),
+    }
+
+
+def _model(args: Command, find_model: Callable[..., Any], missing: list[str]) -> dict[str, Any]:
+    """What is known of the model without the network."""
+    asked = args.model.model
+    known: dict[str, Any] = {"asked": asked, "type": args.model.model_type, "template": args.template.template, "path": None}
+    if asked is None:
+        return known | {"note": "known once the adapter is downloaded or there"}
+    if is_path_like(asked) and not exists(asked):
+        return known | {"note": "known once the folder is there"}
+    try:
+        info = find_model(args.model, args.hub, download=False)
+    except SwiftError as wrong:
+        if exists(asked):
+            missing.append(f"--model: {wrong}")
+        return known | {"note": f"known once downloaded ({wrong})"}
+    known |= {"name": info.name, "type": info.spec.type, "path": str(info.path) if info.path else None}
+    known["template"] = known["template"] or info.spec.chat_format or "the checkpoint's own"
+    if info.path is None:
+        hub = "Hugging Face" if args.hub.use_hf else "ModelScope"
+        known["note"] = f"would be looked up on {hub} and downloaded where it is not in the cache"
+    return known
+
+
+def _source(item: str, args: Command) -> dict[str, Any]:
+    """One data set: where its rows would come from."""
+    name, subsets, count = dataset_item(item)
+    path = Path(name).expanduser()
+    if path.is_file():
+        kind = "file"
+    elif path.is_dir():
+        kind = "folder"
+    elif is_path_like(name):
+        kind = "path that is not there"
+    else:
+        kind = "id, Hugging Face" if args.hub.use_hf else "id, ModelScope"
+    return {"asked": item, "name": name, "kind": kind, "subsets": list(subsets), "count": count}
+
+
+def not_default(args: Command) -> str:
+    """The arguments that differ from their default, for the log."""
+    own = specs(type(args))
+    flat = masked(args.to_flat())
+    changed = {name: value for name, value in flat.items() if name not in own or value != own[name].default}
+    return " ".join(f"{name}={value!r}" for name, value in changed.items())
+
+
+def show(plan: dict[str, Any], *, as_json: bool) -> str:
+    """The plan for people, or as one JSON object."""
+    if as_json:
+        return json.dumps(plan, ensure_ascii=False, indent=2, default=str)
+    lines = [f"swift {plan['command']}: plan (dry run: nothing is loaded, downloaded or written)", "", "Arguments"]
+    width = max(len(name) for name in plan["arguments"])
+    typed = [(name, value, plan["origins"].get(name, "default")) for name, value in plan["arguments"].items()]
+    for name, value, origin in sorted(typed, key=lambda row: row[2] == "default"):
+        lines.append(f"  {name:<{width}}  {_short(value):<24}  {origin}")
+    lines += ["", "Model", *(f"  {name}: {value}" for name, value in plan["model"].items() if value is not None), "", "Data"]
+    for flag, sources in plan["data"].items():
+        lines += [f"  {flag}: {source['asked']} ({source['kind']})" for source in sources]
+    if not any(plan["data"].values()):
+        lines.append("  none")
+    lines += [f"\nwarning: {text}" for text in plan["warnings"]]
+    lines += [f"\nwarning: missing: {text}" for text in plan["missing"]]
+    return "\n".join(lines)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else str(value)
+    text = text.replace("\n", "\\n")
+    return text if len(text) <= 60 else text[:57] + "…"

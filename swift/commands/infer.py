@@ -1,0 +1,108 @@
+"""swift infer: answers in a conversation at the terminal, or to every row of a data set."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from swift import dist, logs
+from swift.commands.infer_chat import Chat
+from swift.commands.infer_rows import Rows, answer_rows
+from swift.engines.engine import Sampling
+from swift.engines.pt.engine import PtEngine
+from swift.errors import UsageError
+from swift.exporters.merge import merge_adapters
+
+if TYPE_CHECKING:
+    from swift.args.commands import InferCommand
+
+
+def infer(args: InferCommand) -> list[dict[str, Any]]:
+    """Answer; the records that were written to the result file come back, on rank 0 those of all ranks."""
+    check(args)
+    start_processes(args.infer.ddp_backend)
+    dist.seed_everything(args.runtime.seed)
+    stream = args.generation.stream
+    if stream and args.generation.num_beams != 1:
+        logs.info("--stream is off: --num_beams above 1 knows its answer only at the end")
+        stream = False
+    path = result_path(args)
+    engine = load_engine(args)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logs.info(f"answers go to {path}")
+    if is_interactive(args):
+        records = Chat(engine, sampling(args), stream=stream, results=path).run()
+    else:
+        records = answer_rows(engine, sampling(args), Rows.load(args.data, args.hub, args.infer.val_dataset_sample), stream=stream, results=path,
+                              metric=args.infer.metric, seed=args.runtime.seed)  # fmt: skip
+    logs.info(f"answers are in {path}")
+    return records
+
+
+def is_interactive(args: InferCommand) -> bool:
+    """Where there is nothing to evaluate: no validation data set, and no data set of which a part is held out."""
+    return not args.data.val_dataset and not (args.data.dataset and args.data.split_dataset_ratio > 0)
+
+
+def check(args: InferCommand) -> None:
+    """What does not go together, before anything is loaded."""
+    if dist.is_distributed() and is_interactive(args):
+        raise UsageError("several processes (NPROC_PER_NODE) cannot share one conversation; give --val_dataset, or start one process")
+    if dist.is_distributed() and args.generation.stream:
+        raise UsageError("--stream true shows one answer after the other and needs one process; leave out NPROC_PER_NODE or --stream")
+    if args.infer.metric and is_interactive(args):
+        raise UsageError(f"--metric {args.infer.metric} compares answers with a data set's; give --val_dataset")
+    if args.merge.merge_lora and not args.adapter.adapters:
+        raise UsageError("--merge_lora true needs an adapter to merge; give --adapters")
+
+
+def start_processes(backend: str | None) -> None:
+    """Join the other ranks where there are any."""
+    if not dist.is_distributed():
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(dist.local_rank())
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
+
+
+def load_engine(args: InferCommand) -> PtEngine:
+    """The model with its adapters on it, or merged into it first."""
+    model, adapters = args.model, args.adapter.adapters
+    if args.merge.merge_lora:
+        if dist.is_main():
+            merged = merge_adapters(args.model, args.hub, args.template, adapters, max_shard_size=args.merge.max_shard_size)
+        dist.barrier()
+        merged = dist.broadcast(merged if dist.is_main() else None)
+        model, adapters = replace(args.model, model=str(merged), model_revision=None), []
+    return PtEngine.load(model, args.hub, args.template, adapters=adapters, max_batch_size=args.infer.max_batch_size)
+
+
+def sampling(args: InferCommand) -> Sampling:
+    asked = args.generation
+    return Sampling(
+        max_new_tokens=asked.max_new_tokens,
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        top_p=asked.top_p,
+        repetition_penalty=asked.repetition_penalty,
+        num_beams=asked.num_beams,
+        stop=tuple(asked.stop_words),
+        logprobs=asked.logprobs,
+        top_logprobs=asked.top_logprobs,
+    )
+
+
+def result_path(args: InferCommand) -> Path:
+    """--result_path, else by time of day in the checkpoint's folder, or in ./result where there is no checkpoint. One name for all ranks."""
+    if args.infer.result_path is not None:
+        return Path(args.infer.result_path).expanduser().absolute()
+    places = [Path(word).expanduser() for word in [*args.adapter.adapters, args.model.model] if word]
+    checkpoint = next((place for place in places if (place / "args.json").is_file()), None)
+    folder = checkpoint or Path("result") / (places[-1].name if places else "model")
+    name = dist.broadcast(f"{datetime.now():%Y%m%d-%H%M%S}.jsonl")
+    return (folder / "infer_result" / name).absolute()

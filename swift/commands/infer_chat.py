@@ -1,0 +1,119 @@
+"""A conversation at the terminal. Answers go to stdout, explanations to the log. Ctrl-C stops an answer, Ctrl-D leaves."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from swift import logs
+from swift.data.columns import to_row
+from swift.data.sample import Message, Sample
+from swift.engines.engine import Engine, Sampling
+from swift.errors import DataError
+from swift.template.encoded import RowSkipped
+
+HELP = (
+    "`exit` or `quit` (or Ctrl-D) leaves; Ctrl-C stops an answer.",
+    "`multi-line` lets a message have several lines; it then ends at a line that ends with `#`. `single-line` goes back.",
+    "`reset-system` asks for another system prompt, for which `default-system` is the model's own and an empty line none at all.",
+    "`clear` forgets the conversation. A message that starts with `tool:` is sent as a tool's result.",
+)
+
+
+class Chat:
+    """What has been said, and how the next message is read. `system`: None is the format's own, "" is none."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        *,
+        stream: bool,
+        results: Path,
+        read: Callable[[str], str] = input,
+        say: Callable[..., None] = print,
+    ):
+        self.engine, self.sampling, self.stream, self.results = engine, sampling, stream, results
+        self.read, self.say = read, say
+        self.history: list[Message] = []
+        self.system: str | None = None
+        self.multi_line = False
+        self.records: list[dict[str, Any]] = []
+
+    def run(self) -> list[dict[str, Any]]:
+        """Until the person leaves; the turns' records come back."""
+        with suppress(ImportError):  # arrows and earlier lines where the platform has it
+            import readline  # noqa: F401
+        for line in HELP:
+            logs.info(line)
+        asks_system = False
+        while True:
+            try:
+                text = self.read_message(system=asks_system)
+            except EOFError:
+                self.say()
+                return self.records
+            except KeyboardInterrupt:
+                self.say()
+                logs.info("Ctrl-D or `exit` leaves")
+                continue
+            command = text.strip().lower()
+            if command in ("exit", "quit"):
+                return self.records
+            if asks_system:
+                self.system = None if text == "default-system" else text
+                self.history, asks_system = [], False
+            elif command == "clear":
+                self.history = []
+            elif command == "reset-system":
+                asks_system = True
+            elif command == "multi-line":
+                self.multi_line = True
+                logs.info("a message now ends at a line that ends with `#`; so does every command (`single-line#` goes back)")
+            elif command == "single-line":
+                self.multi_line = False
+            elif command:
+                self.turn(text)
+
+    def read_message(self, *, system: bool) -> str:
+        """One message; in multi-line mode its first line has the prompt, and the `#` that ends it is not part of it."""
+        tag = ("M" if self.multi_line else "") + ("S" if system else "")
+        line = self.read(f"<<<[{tag}] " if tag else "<<< ")
+        if not self.multi_line:
+            return line
+        lines = [line]
+        while not lines[-1].endswith("#"):
+            lines.append(self.read(""))
+        return "\n".join(lines)[:-1]
+
+    def turn(self, text: str) -> None:
+        """Ask, show the answer, remember both. A stopped answer is remembered as far as it came."""
+        tool = text.startswith("tool:")
+        question = Message("tool", text.removeprefix("tool:")) if tool else Message("user", text)
+        system = [] if self.system is None else [Message("system", self.system)]
+        asked = Sample([*system, *self.history, question])
+        answer = ""
+        try:
+            for _, chunk in self.engine.stream([asked], self.sampling):
+                answer += chunk.text
+                if self.stream:
+                    self.say(chunk.text, end="", flush=True)
+        except KeyboardInterrupt:
+            logs.info("the answer was stopped")
+        except (RowSkipped, DataError) as refusal:
+            logs.warning(f"not asked: {refusal}")
+            return
+        self.say("" if self.stream else answer)
+        self.say("-" * 50)
+        if answer:
+            self.history += [question, Message("assistant", answer)]
+        self.record(answer, asked)
+
+    def record(self, answer: str, asked: Sample) -> None:
+        record = {"response": answer, "messages": to_row(asked)["messages"], "images": [], "audios": [], "videos": []}
+        self.records.append(record)
+        with self.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -1,0 +1,169 @@
+"""swift sft and swift pt: rows in, a checkpoint out. Pre-training is the same recipe with every token learned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import accelerate
+import torch
+from torch import nn
+from transformers import PrinterCallback
+
+from swift import dist, logs
+from swift.args import saved
+from swift.data.encoded import EncodedStream, LazyRows, encode_rows
+from swift.data.mix import Loaded, Samples, load_samples
+from swift.data.packing import PackedRows, PackedStream
+from swift.errors import Interrupted, UsageError
+from swift.models.load import load_model, load_processor
+from swift.models.match import check_model, find_model
+from swift.objectives.policy import exchange_head
+from swift.objectives.sft import SFT
+from swift.template.build import build_template
+from swift.train import checkpoint
+from swift.train.arguments import trainer_arguments
+from swift.train.callbacks import RunLog, StopOnSignal
+from swift.train.plots import save_plots
+from swift.train.trainer import Rows, SwiftTrainer
+from swift.tuners.targets import adapts_output_layer
+from swift.tuners.tuner import apply_tuner, report_parameters
+
+if TYPE_CHECKING:
+    from swift.args.commands import SftCommand
+    from swift.template.template import Template
+
+
+def sft(args: SftCommand) -> dict[str, Any]:
+    """Fine-tune on demonstrations. Returns the run's final record: checkpoints, best metric, history."""
+    start_processes()
+    dist.seed_everything(args.runtime.seed)
+    if args.trainer.resume_from_checkpoint:
+        checkpoint.judge(Path(args.trainer.resume_from_checkpoint), only_model=args.training.resume_only_model)
+    info = find_model(args.model, args.hub)
+    if args.training.check_model:
+        check_model(info)
+    template = build_template(info, load_processor(info), args.template)
+    objective = SFT(args.training.acc_strategy)
+    loaded = load_samples(args.data, args.hub, task="sft" if args.template.use_chat_template else "pt")
+    train_rows, val_rows = prepare_rows(args, loaded, template, objective)
+    folder = checkpoint.run_folder(Path(args.trainer.output_dir or "output"), add_version=args.training.add_version)
+
+    model = load_model(info, args.model, training=True)
+    dtype = model.dtype
+    if not adapts_output_layer(model, args.target, args.adapter.train_type):
+        exchange_head(model)
+    tuned = apply_tuner(model, args)
+    checkpoint.check_writable(folder, checkpoint_bytes(tuned, with_optimizer=not args.trainer.save_only_model))
+
+    if dist.is_main():
+        folder.mkdir(parents=True, exist_ok=True)
+        saved.write(args, folder)
+        if isinstance(loaded.val, Samples):
+            loaded.val.write(folder / "val_dataset.jsonl")
+    dist.barrier()
+    log, stop = RunLog(folder / "logging.jsonl"), StopOnSignal()
+    trainer = SwiftTrainer(
+        tuned,
+        trainer_arguments(args, folder, dtype=dtype, evaluate=val_rows is not None),
+        objective,
+        template,
+        train_rows=train_rows,
+        eval_rows=val_rows,
+        save_total_limit=args.trainer.save_total_limit,
+        callbacks=[log, stop],
+        args_json=folder / "args.json",
+    )
+    trainer.remove_callback(PrinterCallback)
+    resume = None if args.training.resume_only_model else args.trainer.resume_from_checkpoint
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    finally:
+        stop.restore()
+    return finish(args, trainer, folder, log, stop, report_parameters(tuned))
+
+
+pt = sft  # `swift pt` differs by its defaults alone: use_chat_template false, loss_scale all
+
+
+def start_processes() -> None:
+    """Join the other ranks where there are any: over NCCL with GPUs, else over gloo."""
+    if dist.is_distributed():
+        accelerate.PartialState(cpu=not torch.cuda.is_available())
+
+
+def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective: SFT) -> tuple[Rows, Any]:
+    """Rows as the trainer takes them: encoded before training, on access, or from a stream, and packed where asked.
+
+    What was kept and skipped is said; a run that would learn nothing stops here.
+    """
+
+    def encode(sample: Any) -> Any:
+        return objective.encode(sample, template)
+
+    data, capacity = args.data, template.max_length
+    if args.training.packing and capacity is None:
+        raise UsageError("--packing needs --max_length: the model does not say how long its rows may be")
+    if args.training.packing and args.training.lazy_tokenize:
+        raise UsageError("--packing needs every row's length before training, and --lazy_tokenize encodes rows while it runs: choose one")
+    if not isinstance(loaded.train, Samples):
+        stream = EncodedStream(loaded.train, encode, strict=data.strict, tally=loaded.tally)
+        rows: Rows = PackedStream(stream, capacity) if args.training.packing else stream
+    else:
+        rows = encoded(loaded.train, encode, args, loaded)
+        if args.training.packing:
+            rows = PackedRows(rows, capacity)
+    val = encoded(loaded.val, encode, args, loaded) if isinstance(loaded.val, Samples) else None
+    if val is not None and args.training.packing:
+        val = PackedRows(val, capacity)
+    return rows, val
+
+
+def encoded(samples: Samples, encode: Callable[[Any], Any], args: SftCommand, loaded: Loaded) -> Any:
+    if args.training.lazy_tokenize:
+        return LazyRows(samples, encode, strict=args.data.strict, tally=loaded.tally)
+    return encode_rows(samples, encode, num_proc=args.data.dataset_num_proc, strict=args.data.strict, tally=loaded.tally)
+
+
+def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
+    """About what one checkpoint takes: the trained weights, and two float32 moments for each in the optimizer's state."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    everything = [p for p in model.parameters() if p.requires_grad or not hasattr(model, "peft_config")]
+    weights = sum(p.numel() * p.element_size() for p in everything)
+    return weights + (8 * sum(p.numel() for p in trained) if with_optimizer else 0)
+
+
+def finish(
+    args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, stop: StopOnSignal, parameters: str
+) -> dict[str, Any]:
+    """Links, pictures and the final record; raises Interrupted after a run that was stopped."""
+    whole = checkpoint.checkpoints(folder)
+    last, best = str(whole[-1]) if whole else None, trainer.state.best_model_checkpoint
+    if dist.is_main():
+        if args.training.create_checkpoint_symlink:
+            last, best = checkpoint.link(folder, last, best)
+        if "tensorboard" in trainer.args.report_to:
+            save_plots(trainer.state.log_history, folder / "images")
+            logs.info(f"images_dir: {folder / 'images'}")
+    record = {
+        "model_parameter_info": parameters,
+        "last_model_checkpoint": last,
+        "best_model_checkpoint": best,
+        "best_metric": trainer.state.best_metric,
+        "global_step": trainer.state.global_step,
+        "log_history": trainer.state.log_history,
+        "memory": max((entry.get("memory(GiB)", 0.0) for entry in trainer.state.log_history), default=0.0),
+    }
+    if dist.is_main():
+        log.write(record)
+        logs.info(f"last_model_checkpoint: {last}")
+        logs.info(f"best_model_checkpoint: {best}")
+    if stop.received is not None:
+        where = f"Go on with --resume_from_checkpoint {last}" if last else "No checkpoint was saved (--save_strategy no)"
+        raise Interrupted(f"stopped by {stop.received.name} after step {trainer.state.global_step} of {trainer.state.max_steps}. {where}")
+    dist.close()
+    if dist.is_main():
+        print(json.dumps({"last_model_checkpoint": last, "best_model_checkpoint": best}, ensure_ascii=False))
+    return record

@@ -1,0 +1,224 @@
+"""All of --dataset and --val_dataset → training and validation samples: reading, sampling (#N), splitting, joining, streaming."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+
+from swift import logs
+from swift.data.columns import Columns, Task, to_row
+from swift.data.known import find_known
+from swift.data.sample import Sample
+from swift.data.source import Item, Row, find_files, parse_item, read_file
+from swift.data.tally import Tally, nothing_left, row_error
+from swift.errors import DataError, UsageError
+from swift.registry import did_you_mean
+from swift.template.encoded import RowSkipped
+
+if TYPE_CHECKING:
+    from swift.args.base import DataArgs, HubArgs
+
+
+class Samples(Sequence[Sample]):
+    """Samples in memory; rows that are drawn several times are held once."""
+
+    def __init__(self, rows: Iterable[Sample] = ()) -> None:
+        self._rows = list(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Sample: ...
+    @overload
+    def __getitem__(self, at: slice) -> Samples: ...
+    def __getitem__(self, at: int | slice) -> Sample | Samples:
+        return Samples(self._rows[at]) if isinstance(at, slice) else self._rows[at]
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self._rows)
+
+    def __add__(self, other: Samples) -> Samples:
+        return Samples([*self._rows, *other._rows])
+
+    def select(self, indices: Iterable[int]) -> Samples:
+        return Samples([self._rows[index] for index in indices])
+
+    def write(self, path: Path) -> None:
+        """Write JSON lines that read back as the same samples."""
+        with path.open("w", encoding="utf-8") as file:
+            for sample in self._rows:
+                file.write(json.dumps(to_row(sample), ensure_ascii=False, default=str) + "\n")
+
+
+class SampleStream:
+    """Samples read anew at each iteration, in the same order. The first complete pass fills the tally."""
+
+    def __init__(self, items: Sequence[Item], data: DataArgs, hub_args: HubArgs, *, task: Task, tally: Tally) -> None:
+        self._sources = [(item, find_files(item, hub_args, force_download=data.download_mode == "force_redownload")) for item in items]
+        self._data, self._task, self._tally = data, task, tally
+        self._counted = False
+
+    def __iter__(self) -> Iterator[Sample]:
+        samples = self._in_order()
+        size = self._data.shuffle_buffer_size
+        return shuffled(samples, size, self._data.data_seed) if size > 1 else samples
+
+    def check(self) -> None:
+        """Raise where there is no usable row at all, with the reasons."""
+        tally = Tally(self._tally.title)
+        if next(self._read(tally), None) is None:
+            raise nothing_left(tally, "to use")
+
+    def _in_order(self) -> Iterator[Sample]:
+        tally = Tally(self._tally.title)
+        yield from self._read(tally)
+        if not self._counted:
+            self._counted = True
+            self._tally.merge(tally)
+
+    def _read(self, tally: Tally) -> Iterator[Sample]:
+        columns = _columns(self._data, self._task)
+        for item, files in self._sources:
+            taken = 0
+            for sample in _convert(item, (row for file in files for row in read_file(file)), columns, self._data, tally):
+                yield sample
+                taken += 1
+                if taken == item.count:
+                    break
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a run trains on and is judged by. `val` is None where there is nothing to judge by."""
+
+    train: Samples | SampleStream | None
+    val: Samples | SampleStream | None
+    tally: Tally = field(default_factory=Tally)
+
+
+def load_samples(data: DataArgs, hub_args: HubArgs, *, task: Task) -> Loaded:
+    """Read, convert, sample and split every data set of a run. Raises DataError where no row is left.
+
+    `infer` wants rows to answer: those of --val_dataset, or the validation part of --dataset.
+    """
+    if not data.dataset and not data.val_dataset:
+        raise UsageError("no data set was given; name one with --dataset, e.g. --dataset swift/self-cognition or --dataset train.jsonl")
+    tally = Tally("rows")
+    train_items = [] if task == "infer" and data.val_dataset else [parse_item(word) for word in data.dataset]
+    val_items = [parse_item(word) for word in data.val_dataset]
+    if data.streaming:
+        train, val = (_stream(items, data, hub_args, task, tally) for items in (train_items, val_items))
+        return Loaded(train, val, tally)
+
+    ratio = 0.0 if data.val_dataset else data.split_dataset_ratio
+    columns = _columns(data, task)
+    trains, vals = Samples(), Samples()
+    for items, share in ((train_items, ratio), (val_items, 1.0)):
+        state = np.random.RandomState(data.data_seed)
+        for item in items:
+            rows = _read_item(item, data, hub_args, columns, tally)
+            train_part, val_part = divide(rows, item, share, state)
+            trains, vals = trains + train_part, vals + val_part
+    _tell_unmapped(columns, data)
+    if task != "infer" and not trains:
+        raise DataError("no row is left to train on: --split_dataset_ratio 1 makes all of them validation rows")
+    return Loaded(trains or None, vals or None, tally)
+
+
+def divide(rows: Samples, item: Item, ratio: float, state: np.random.RandomState) -> tuple[Samples, Samples]:
+    """One item's training and validation rows (specification 2.1). Draws from `state`, which the items share in order."""
+    count = item.count or len(rows)
+    if ratio <= 0:
+        return draw(rows, count, state), Samples()
+    if ratio >= 1:
+        if count > len(rows):
+            raise DataError(f"{item.name}#{count}: there are only {len(rows):,} rows, and rows to judge by are not repeated")
+        return Samples(), draw(rows, count, state)
+    num_val = int(min(len(rows), count) * ratio)
+    num_train = count - num_val
+    if num_val < 1 or num_train < 1:
+        logs.info(f"{item.name}: {min(len(rows), count)} rows are too few to split (--split_dataset_ratio {ratio:g}); all are trained on")
+        return draw(rows, count, state), Samples()
+    order = np.random.default_rng(state.randint(2**31)).permutation(len(rows))
+    return draw(rows.select(order[num_val:]), num_train, state), rows.select(order[:num_val])
+
+
+def draw(rows: Samples, count: int, state: np.random.RandomState) -> Samples:
+    """`count` rows: whole copies in their order, then a random remainder without repetition."""
+    copies, remainder = divmod(count, len(rows))
+    if copies and remainder:
+        logs.warning(f"{count:,} rows are drawn from {len(rows):,}: each comes {copies} times, and {remainder:,} random ones once more")
+    indices = list(range(len(rows))) * copies
+    if remainder:
+        indices += state.permutation(len(rows))[:remainder].tolist()
+    return rows.select(indices)
+
+
+def shuffled(samples: Iterable[Sample], size: int, seed: int) -> Iterator[Sample]:
+    """Shuffle a stream through a buffer of `size` samples."""
+    chance = random.Random(seed)
+    buffer: list[Sample] = []
+    for sample in samples:
+        if len(buffer) < size:
+            buffer.append(sample)
+            continue
+        at = chance.randrange(size)
+        yield buffer[at]
+        buffer[at] = sample
+    chance.shuffle(buffer)
+    yield from buffer
+
+
+def _columns(data: DataArgs, task: Task) -> Columns:
+    return Columns(data.columns, keep_extra=not data.remove_unused_columns, task=task, seed=data.data_seed)
+
+
+def _stream(items: list[Item], data: DataArgs, hub_args: HubArgs, task: Task, tally: Tally) -> SampleStream | None:
+    if not items:
+        return None
+    stream = SampleStream(items, data, hub_args, task=task, tally=tally)
+    stream.check()
+    return stream
+
+
+def _read_item(item: Item, data: DataArgs, hub_args: HubArgs, columns: Columns, tally: Tally) -> Samples:
+    files = find_files(item, hub_args, force_download=data.download_mode == "force_redownload")
+    own = Tally(item.name)
+    rows = Samples(_convert(item, (row for file in files for row in read_file(file)), columns, data, own))
+    tally.merge(own)
+    if not rows:
+        raise nothing_left(own, "to use")
+    return rows
+
+
+def _convert(item: Item, rows: Iterable[Row], columns: Columns, data: DataArgs, tally: Tally) -> Iterator[Sample]:
+    known = find_known(item.name)
+    for values, origin in rows:
+        try:
+            if isinstance(values, RowSkipped):
+                raise values
+            if known is not None:
+                values = known(values, data)
+                if values is None:
+                    raise RowSkipped("left out by the data set's own conversion")
+            sample = columns(values, origin)
+        except RowSkipped as skip:
+            if data.strict:
+                raise row_error(skip, origin, tally) from None
+            tally.skip(skip.reason, origin, skip.detail)
+            continue
+        tally.keep()
+        yield sample
+
+
+def _tell_unmapped(columns: Columns, data: DataArgs) -> None:
+    for name in data.columns or {}:
+        if name.lower() not in columns.mapped:
+            logs.warning(f"--columns names {name!r}, which no row has{did_you_mean(name, sorted(columns.seen))}")

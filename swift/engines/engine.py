@@ -1,0 +1,110 @@
+"""What every engine takes and gives: Sampling in; Completions, or Chunks as they come, out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+from swift.data.sample import Sample
+from swift.errors import UsageError
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn. None means: what the model's generation_config.json says; for max_new_tokens, up to the model's length."""
+
+    max_new_tokens: int | None = None
+    temperature: float | None = None  # 0: always the likeliest token
+    top_k: int | None = None  # 0 or -1: off
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    num_beams: int = 1
+    length_penalty: float = 1.0  # with num_beams only
+    stop: tuple[str, ...] = ()  # texts that end an answer and stay in it
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    n: int = 1  # answers to each sample
+    seed: int | None = None  # the same seed gives the same answer, whatever runs beside it
+
+    def __post_init__(self) -> None:
+        _demand(self.max_new_tokens is None or self.max_new_tokens >= 1, f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
+        _demand(self.temperature is None or self.temperature >= 0, f"temperature must not be negative: {self.temperature}")
+        _demand(self.top_k is None or self.top_k >= -1, f"top_k must be a count, or 0 for all tokens, not {self.top_k}")
+        _demand(self.top_p is None or 0 < self.top_p <= 1, f"top_p must lie above 0 and be at most 1, not {self.top_p}")
+        _demand(
+            self.repetition_penalty is None or self.repetition_penalty > 0,
+            f"repetition_penalty must be above 0 (1: no penalty), not {self.repetition_penalty}",
+        )
+        _demand(self.num_beams >= 1, f"num_beams must be at least 1, not {self.num_beams}")
+        _demand(self.n >= 1, f"n must be at least 1, not {self.n}")
+        _demand(self.n <= self.num_beams or self.num_beams == 1, f"n ({self.n}) must not exceed num_beams ({self.num_beams})")
+        _demand(self.length_penalty == 1.0 or self.num_beams > 1, "length_penalty has an effect with num_beams above 1 only")
+        _demand(self.top_logprobs is None or self.top_logprobs >= 0, f"top_logprobs must not be negative: {self.top_logprobs}")
+        _demand(self.top_logprobs is None or self.logprobs, "top_logprobs needs logprobs: set logprobs to true")
+        _demand(not (self.logprobs and self.num_beams > 1), "logprobs are not given with num_beams above 1: a beam's tokens are chosen together")
+        _demand(all(self.stop), "a stop text must not be empty")
+
+
+def _demand(right: bool, complaint: str) -> None:
+    if not right:
+        raise UsageError(complaint)
+
+
+class TokenLogprob(NamedTuple):
+    """One generated token with the log-probability that the model itself gave it: before temperature, top_k and top_p."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] | None = None  # likeliest first; None where top_logprobs was not asked
+
+    def as_json(self) -> dict[str, Any]:
+        entry = _entry(self.token, self.logprob)
+        if self.top is not None:
+            entry["top_logprobs"] = [_entry(token, logprob) for token, logprob in self.top]
+        return entry
+
+
+def _entry(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", errors="replace"))}
+
+
+def logprobs_json(logprobs: list[TokenLogprob] | None) -> dict[str, Any] | None:
+    """The shape of OpenAI's API and of result files: {"content": [one entry per generated token]}."""
+    return None if logprobs is None else {"content": [one.as_json() for one in logprobs]}
+
+
+@dataclass
+class Completion:
+    """One whole answer. `token_ids` holds every generated token, the stop token too; `text` is without it."""
+
+    text: str
+    token_ids: list[int]
+    finish_reason: FinishReason
+    logprobs: list[TokenLogprob] | None
+    prompt_tokens: int
+
+
+@dataclass
+class Chunk:
+    """What is new of one answer since its previous chunk. The last one carries the finish reason."""
+
+    text: str
+    index: int = 0  # which of a sample's n answers
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0  # so far
+
+
+class Engine(Protocol):
+    def generate(self, samples: Sequence[Sample], sampling: Sampling | Sequence[Sampling]) -> list[list[Completion]]:
+        """Answers in the samples' order, n for each."""
+        ...
+
+    def stream(self, samples: Sequence[Sample], sampling: Sampling | Sequence[Sampling]) -> Iterator[tuple[int, Chunk]]:
+        """(sample's number, chunk) as the answers grow; the samples of a batch grow together."""
+        ...

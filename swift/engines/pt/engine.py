@@ -1,0 +1,258 @@
+"""The engine on transformers models: samples in, answers out, in batches of its own choosing. Results come back in the samples' order."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from swift import logs
+from swift.data.sample import Sample
+from swift.engines.engine import Chunk, Completion, Sampling
+from swift.engines.pt.adapters import AdapterRequest, AdapterShelf
+from swift.engines.pt.beams import beam_search
+from swift.engines.pt.decode import decode
+from swift.engines.pt.request import Request
+from swift.engines.pt.sampling import resolve
+from swift.engines.stop import AnswerText
+from swift.errors import DataError, UsageError
+from swift.models.load import load_model, load_processor
+from swift.models.match import find_model
+from swift.template.encoded import RowSkipped
+from swift.template.build import build_template
+from swift.tuners.tuner import load_adapters
+
+if TYPE_CHECKING:
+    from swift.args.base import HubArgs, ModelArgs, TemplateArgs
+    from swift.template.template import Template
+
+Refused = RowSkipped | DataError  # why a sample cannot be asked
+
+CPU_ROWS = 32  # a batch on a CPU: more rows gain little there
+GPU_ROWS = 256  # at most on a GPU, where free memory decides
+UNKNOWN_LENGTH = 8192  # tokens of prompt and answer where config.json names no limit
+# What generation_config.json may ask for beyond this engine's own means.
+UNUSED = ("min_p", "typical_p", "no_repeat_ngram_size", "bad_words_ids", "min_new_tokens", "suppress_tokens", "begin_suppress_tokens",
+          "forced_eos_token_id", "exponential_decay_length_penalty", "sequence_bias")  # fmt: skip
+
+
+class PtEngine:
+    """Answers with a model that lives in this process. Calls from several threads, or several open streams, take turns step by step."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        template: Template,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_length: int | None = None,
+        max_batch_size: int | None = None,
+    ):
+        """`max_length`: tokens of prompt and answer together; None: the model's. `max_batch_size`: None: the engine decides; 0: all at once."""
+        self.shelf = AdapterShelf(model.eval())
+        self.template, self.tokenizer = template, tokenizer
+        self.max_batch_size = max_batch_size
+        self.max_length = max_length or _model_length(self.model)
+        self._turn = threading.Lock()
+        _say_unused(self.model)
+
+    @classmethod
+    def load(
+        cls, model: ModelArgs, hub: HubArgs, template: TemplateArgs, *, adapters: Sequence[str] = (), max_batch_size: int | None = None
+    ) -> PtEngine:
+        """From paths or ids to an engine, adapters one on top of the other."""
+        info = find_model(model, hub)
+        tokenizer = load_processor(info)
+        bound = build_template(info, tokenizer, template)
+        loaded = load_adapters(load_model(info, model, training=False), list(adapters))
+        return cls(loaded, bound, tokenizer, max_length=info.max_length, max_batch_size=max_batch_size)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The transformers model, inside whatever PEFT put around it."""
+        model = self.shelf.model
+        return model.get_base_model() if isinstance(model, PeftModel) else model
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        found = self.model.generation_config.eos_token_id if self.model.generation_config is not None else None
+        return self.template.stop_ids | frozenset(found if isinstance(found, list) else [found] if found is not None else [])
+
+    def generate(
+        self,
+        samples: Sequence[Sample],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        adapter: AdapterRequest | None = None,
+        template: Template | None = None,
+    ) -> list[list[Completion]]:
+        """n answers for each sample, which are left as they are. Raises RowSkipped or DataError for a sample that cannot be asked."""
+        requests, refused = self._requests(samples, sampling, template)
+        for refusal in refused.values():
+            raise refusal
+        answers = self._answers(requests, adapter)
+        return [answers[number] for number in range(len(samples))]
+
+    def attempt(
+        self,
+        samples: Sequence[Sample],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        adapter: AdapterRequest | None = None,
+        template: Template | None = None,
+    ) -> list[list[Completion] | Refused]:
+        """As `generate`, but a sample that cannot be asked gives the reason in its place."""
+        requests, refused = self._requests(samples, sampling, template)
+        answers: dict[int, list[Completion]] = self._answers(requests, adapter)
+        return [refused[number] if number in refused else answers[number] for number in range(len(samples))]
+
+    def stream(
+        self,
+        samples: Sequence[Sample],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        adapter: AdapterRequest | None = None,
+        template: Template | None = None,
+    ) -> Iterator[tuple[int, Chunk]]:
+        """(sample's number, chunk) as the answers grow; each answer's last chunk has a finish reason. Raises as `generate` does, at once."""
+        requests, refused = self._requests(samples, sampling, template, watch=True)
+        for refusal in refused.values():
+            raise refusal
+        return self._chunks(requests, adapter)
+
+    def _answers(self, requests: list[Request], adapter: AdapterRequest | None) -> dict[int, list[Completion]]:
+        for _ in self._run(requests, adapter):
+            pass
+        answers: dict[int, list[Completion]] = {}
+        for request in requests:
+            answers.setdefault(request.sample, []).append(request.completion())
+        return answers
+
+    def _chunks(self, requests: list[Request], adapter: AdapterRequest | None) -> Iterator[tuple[int, Chunk]]:
+        for stepped in self._run(requests, adapter):
+            for request in stepped:
+                chunk = request.chunk()
+                if chunk is not None:
+                    yield request.sample, chunk
+
+    def _requests(
+        self, samples: Sequence[Sample], sampling: Sampling | Sequence[Sampling], template: Template | None, *, watch: bool = False
+    ) -> tuple[list[Request], dict[int, Refused]]:
+        """What `samples` ask, n requests each, in order; and by number the samples that cannot be asked. Only here are prompts made."""
+        template = template or self.template
+        each = [sampling] * len(samples) if isinstance(sampling, Sampling) else list(sampling)
+        stop_ids = self.stop_ids | template.stop_ids
+        requests, refused = [], {}
+        for number, (sample, asked) in enumerate(zip(samples, each, strict=True)):
+            try:
+                prompt = template.prompt(sample)
+                limit = self._limit(len(prompt), asked.max_new_tokens)
+            except (RowSkipped, DataError) as refusal:
+                refused[number] = refusal
+                continue
+            seed = random.getrandbits(64) if asked.seed is None else asked.seed
+            for index in range(asked.n):
+                requests.append(
+                    Request(
+                        sample=number,
+                        index=index,
+                        prompt=prompt,
+                        asked=asked,
+                        choice=resolve(asked, self.model.generation_config),
+                        limit=limit,
+                        stop_ids=stop_ids,
+                        text=AnswerText(self._text, keep=asked.stop, drop=template.stop_texts),
+                        watch=watch or bool(asked.stop or template.stop_texts),
+                        randomness=random.Random(f"{seed}/{index}"),
+                        logprobs=[] if asked.logprobs else None,
+                        top_logprobs=asked.top_logprobs,
+                    )
+                )
+        return requests, refused
+
+    def _limit(self, prompt_tokens: int, asked: int | None) -> int:
+        if prompt_tokens == 0:
+            raise DataError("the prompt is empty: there is nothing to answer")
+        room = self.max_length - prompt_tokens
+        if room < 1:
+            raise RowSkipped("longer than the model's length", f"{prompt_tokens} tokens of {self.max_length}")
+        if asked is not None and asked > room:
+            logs.warn_once(f"max_new_tokens {asked} is more than the model's length of {self.max_length} leaves after the prompt; cut to what is left")
+        return room if asked is None else min(asked, room)
+
+    def _run(self, requests: list[Request], adapter: AdapterRequest | None) -> Iterator[list[Request]]:
+        """Every request to its end; after each step, those that moved. Other calls may take their steps in between."""
+        steps = self._steps(requests)
+        while True:
+            with self._turn, self.shelf.using(adapter):
+                moved = next(steps, None)
+            if moved is None:
+                return
+            yield moved
+
+    def _steps(self, requests: list[Request]) -> Iterator[list[Request]]:
+        for batch in self._batches([request for request in requests if request.asked.num_beams == 1]):
+            yield from decode(self.model, batch, self._word)
+        for group in _by_sample([request for request in requests if request.asked.num_beams > 1]):
+            beam_search(self.model, self.tokenizer, group)
+            yield group
+
+    def _text(self, ids: list[int]) -> str:
+        """All that tokens say, special ones too. (`template.decode` would take a stop text away before it is seen.)"""
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _word(self, token: int) -> str:
+        return self._text([token])
+
+    def _batches(self, requests: list[Request]) -> Iterator[list[Request]]:
+        """Longest prompts first: rows of like length stand together, and what does not fit into memory shows at once."""
+        order = sorted(requests, key=lambda request: -len(request.prompt))
+        start = 0
+        while start < len(order):
+            size = self._rows(order[start:])
+            yield order[start : start + size]
+            start += size
+
+    def _rows(self, waiting: list[Request]) -> int:
+        if self.max_batch_size is not None:
+            return self.max_batch_size if self.max_batch_size > 0 else len(waiting)
+        device = self.model.get_input_embeddings().weight.device
+        if device.type != "cuda":
+            return CPU_ROWS
+        row = len(waiting[0].prompt) + min(waiting[0].limit, UNKNOWN_LENGTH)
+        return max(1, min(GPU_ROWS, int(torch.cuda.mem_get_info(device)[0] * 0.6 / (row * _cache_bytes(self.model)))))
+
+
+def _by_sample(requests: list[Request]) -> list[list[Request]]:
+    groups: dict[int, list[Request]] = {}
+    for request in requests:
+        groups.setdefault(request.sample, []).append(request)
+    return list(groups.values())
+
+
+def _model_length(model: PreTrainedModel) -> int:
+    config = model.config.get_text_config(decoder=True)
+    length = getattr(config, "max_position_embeddings", None)
+    if length is None:
+        logs.warn_once(f"config.json names no length; {UNKNOWN_LENGTH} tokens are taken for prompt and answer together")
+    return length or UNKNOWN_LENGTH
+
+
+def _cache_bytes(model: PreTrainedModel) -> int:
+    """Keys and values of one token in all layers."""
+    config = model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+
+
+def _say_unused(model: PreTrainedModel) -> None:
+    found = model.generation_config.to_diff_dict() if model.generation_config is not None else {}
+    unused = [name for name in UNUSED if found.get(name) not in (None, 0, 1.0, [])]
+    if unused:
+        logs.warning(f"the model's generation_config.json asks for {', '.join(unused)}, which this engine does not apply")

@@ -1,0 +1,180 @@
+"""Models and data sets from ModelScope (default) or Hugging Face, through their own libraries, imported where used.
+
+Reads USE_HF; the libraries read their own MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN, HF_HOME, HF_ENDPOINT, HF_TOKEN …
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Literal, Protocol
+
+from swift import logs
+from swift.errors import DataError, ModelError, SwiftError
+
+Kind = Literal["model", "dataset"]
+
+# Formats that nothing here loads (specification 4.1), and what is not needed to know a model by its config and tokenizer.
+NEVER = ["*.zip", "*.gguf", "*.pth", "*.pt", "consolidated*", "onnx/*", "*.safetensors.md", "*.msgpack", "*.onnx", "*.ot", "*.h5"]
+WEIGHTS = ["*.bin", "*.safetensors"]
+
+
+class HubSettings(Protocol):
+    """What is read of `args.hub`."""
+
+    @property
+    def use_hf(self) -> bool: ...
+    @property
+    def hub_token(self) -> str | None: ...
+
+
+def uses_hf(hub: HubSettings) -> bool:
+    return hub.use_hf or os.environ.get("USE_HF", "").strip().lower() in ("1", "true", "yes")
+
+
+def download(
+    name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None, weights: bool = True, force: bool = False
+) -> Path:
+    """The local folder of a hub id, fetched or brought up to date; `org/name:subfolder` gives a folder within a model's.
+
+    A path that exists is returned as it is, without any request. Without a network the cached copy is used, with a warning.
+    """
+    if Path(name).expanduser().exists():
+        return Path(name).expanduser()
+    repo, _, folder = name.partition(":")
+    allow = [f"{folder}/*"] if folder else None
+    ignore = ([*NEVER] if weights else [*NEVER, *WEIGHTS]) if kind == "model" else None
+    fetch = _fetch_hf if uses_hf(hub) else _fetch_modelscope
+    logs.info(f"downloading {kind} {repo} from {_site(hub)}, or taking it from the cache")
+    try:
+        path = fetch(repo, kind, hub.hub_token, revision, allow, ignore, force)
+    except Exception as error:  # two libraries with trees of errors of their own, which are told apart by _explain
+        reason = _explain(error)
+        if reason is None:
+            raise
+        kept = None if force or "network" not in reason else cached(repo, kind, hub, revision=revision)
+        if kept is None:
+            raise _error(kind)(f"{kind} {repo} cannot be fetched from {_site(hub)}: {reason}{_advice(reason, kind, hub)}") from error
+        logs.warning(f"{kind} {repo}: {reason}; the copy in {kept} is used")
+        path = kept
+    if folder and not (path / folder).is_dir():
+        raise _error(kind)(f"{kind} {repo} has no folder {folder!r}")
+    return path / folder if folder else path
+
+
+def cached(name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None) -> Path | None:
+    """The folder that an earlier download left, or None. Makes no request; whether it is complete is not known."""
+    repo, _, folder = name.partition(":")
+    try:
+        if uses_hf(hub):
+            import huggingface_hub
+
+            path = huggingface_hub.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True)
+        else:
+            import modelscope
+
+            path = modelscope.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True)
+    except (OSError, ValueError):  # both libraries' "not in the cache" is one of these
+        return None
+    found = Path(path, folder)
+    return found if found.is_dir() and any(found.iterdir()) else None
+
+
+def _site(hub: HubSettings) -> str:
+    return "Hugging Face" if uses_hf(hub) else "ModelScope"
+
+
+def _error(kind: Kind) -> type[SwiftError]:
+    return ModelError if kind == "model" else DataError
+
+
+def _fetch_hf(
+    repo: str, kind: Kind, token: str | None, revision: str | None, allow: list[str] | None, ignore: list[str] | None, force: bool
+) -> Path:
+    import huggingface_hub
+
+    return Path(
+        huggingface_hub.snapshot_download(
+            repo,
+            repo_type=kind,
+            revision=revision,
+            token=token,
+            allow_patterns=allow,
+            ignore_patterns=ignore,
+            force_download=force,
+        )
+    )
+
+
+def _fetch_modelscope(
+    repo: str, kind: Kind, token: str | None, revision: str | None, allow: list[str] | None, ignore: list[str] | None, force: bool
+) -> Path:
+    import modelscope
+
+    with _set_aside(repo, kind, revision) if force else nullcontext():
+        return Path(
+            modelscope.snapshot_download(
+                repo, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore
+            )
+        )
+
+
+class _set_aside:
+    """ModelScope has no forced download: the cached copy is moved away, and comes back if the new one fails."""
+
+    def __init__(self, repo: str, kind: Kind, revision: str | None) -> None:
+        import modelscope
+
+        self.old: Path | None = None
+        try:
+            self.path = Path(modelscope.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True))
+        except (OSError, ValueError):
+            return
+        self.old = self.path.with_name(f"{self.path.name}.replaced")
+
+    def __enter__(self) -> None:
+        if self.old is not None:
+            shutil.rmtree(self.old, ignore_errors=True)
+            self.path.rename(self.old)
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if self.old is None:
+            return
+        if error is None:
+            shutil.rmtree(self.old, ignore_errors=True)
+        else:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.old.rename(self.path)
+
+
+def _explain(error: BaseException) -> str | None:
+    """Why a download failed in a few words, or None for what is not the hub's doing."""
+    names = {cls.__name__ for cls in type(error).__mro__}
+    status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status_code", None)
+    if "RevisionNotFoundError" in names or "NoValidRevisionError" in names:
+        return "there is no such revision"
+    if names & {"AuthenticationError", "PermissionDeniedError", "GatedRepoError"} or status == 403:
+        return "access was refused"
+    if names & {"RepositoryNotFoundError", "NotExistError", "HFValidationError"} or status in (401, 404):
+        return "it does not exist, or is private"
+    if isinstance(error, ConnectionError | TimeoutError) or names & {
+        "LocalEntryNotFoundError", "OfflineModeIsEnabled", "NetworkError", "ConnectionError", "ConnectError", "TransportError", "HTTPError", "ServerError"
+    }:  # fmt: skip
+        return f"no network, or the hub does not answer ({type(error).__name__})"
+    if names & {"HubError", "HfHubHTTPError"} or (isinstance(error, ValueError) and "local_files_only" in str(error)):
+        return str(error).splitlines()[0]
+    return None
+
+
+def _advice(reason: str, kind: Kind, hub: HubSettings) -> str:
+    flag = "--model" if kind == "model" else "--dataset"
+    other = "--use_hf false" if uses_hf(hub) else "--use_hf true"
+    if "network" in reason:
+        return f".\nDownload it elsewhere and give the folder to {flag}, or set {'HF_ENDPOINT' if uses_hf(hub) else 'MODELSCOPE_ENDPOINT'} to a mirror."
+    if "refused" in reason:
+        return ".\nGive a token that may read it with --hub_token."
+    if "exist" in reason:
+        return f".\nCheck the spelling, give --hub_token for a private one, or try {other}."
+    return "."

@@ -1,0 +1,122 @@
+"""Attention over samples laid end to end: each token sees only its own sample, whatever the device, without a (T, T) mask.
+
+A batch without padding is one row of N tokens, with `cu_seq_lens_q` (S + 1,) saying where its S samples begin. On CUDA torch's own
+variable-length kernel runs; elsewhere each sample is attended to by itself. Registered with transformers as `swift_varlen`, and as
+`swift_varlen_eager` with the softmax written out; models whose code goes through transformers' AttentionInterface take them.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.masking_utils import sdpa_mask
+
+VARLEN, VARLEN_EAGER = "swift_varlen", "swift_varlen_eager"
+
+
+def varlen_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    segment_lengths: tuple[int, ...] | None = None,
+    eager: bool = False,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """query (B, H, T, D), key and value (B, H_kv, T_kv, D) -> (B, T, H, D).
+
+    With `cu_seq_lens_q`, B is 1 and T is the sum of all samples. `max_length_q` is the true longest sample: the kernel never writes
+    what lies beyond it. `segment_lengths` is the same as `cu_seq_lens_q` as Python numbers, so that the CPU road need not copy back.
+    """
+    one = partial(_one_segment, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap, eager=eager)
+    if cu_seq_lens_q is None:
+        return one(query, key, value, attention_mask).transpose(1, 2), None
+    if query.is_cuda and not eager and softcap is None and dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
+        return _torch_varlen(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
+    lengths = list(segment_lengths) if segment_lengths is not None else cu_seq_lens_q.diff().tolist()
+    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+    out = [one(q, k, v, None) for q, k, v in parts]
+    return torch.cat(out, 2).transpose(1, 2), None
+
+
+def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None, cu: Tensor, longest: int | None) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn  # only where a CUDA kernel is there
+
+    q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (T, H, D)
+    if k.shape[1] != q.shape[1]:  # torch 2.11 has no enable_gqa
+        groups = q.shape[1] // k.shape[1]
+        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    left = -1 if window is None else window - 1
+    out = varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), cu, cu, longest, longest, scale=scaling, window_size=(left, 0))
+    return out[None]  # type: ignore[index]
+
+
+def _one_segment(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    *,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+    softcap: float | None,
+    eager: bool,
+) -> Tensor:
+    """(B, H, T, D) of rows that share one mask; causal where there is none."""
+    length, kv_length = q.shape[2], k.shape[2]
+    if mask is None and window is not None and kv_length > window:
+        ahead = torch.arange(kv_length, device=q.device) - torch.arange(kv_length - length, kv_length, device=q.device)[:, None]
+        mask = (ahead <= 0) & (ahead > -window)
+    if softcap is not None or eager:
+        return _written_out(q, k, v, mask, dropout, scaling, softcap)
+    return F.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None and length > 1, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
+    )
+
+
+def _written_out(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scaling: float | None, softcap: float | None
+) -> Tensor:
+    """softmax(cap(q kᵀ)) v. Gemma 2 caps attention scores with tanh, which no fused kernel of torch knows."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    scores = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if mask is None:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    return F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout) @ v
+
+
+def _mask(*args: object, attention_mask: Tensor | None = None, **kwargs: object) -> Tensor | None:
+    """No mask is built where nothing is padded: samples laid end to end are kept apart by `cu_seq_lens_q`, a single one is causal."""
+    if attention_mask is None:
+        return None
+    return sdpa_mask(*args, attention_mask=attention_mask, **kwargs)  # type: ignore[arg-type]
+
+
+AttentionInterface.register(VARLEN, varlen_attention)
+AttentionInterface.register(VARLEN_EAGER, partial(varlen_attention, eager=True))
+AttentionMaskInterface.register(VARLEN, _mask)
+AttentionMaskInterface.register(VARLEN_EAGER, _mask)
+
+
+def use_varlen(model: PreTrainedModel, *, eager: bool = False) -> bool:
+    """Switch `model` to variable-length attention; False where its code does not go through transformers' AttentionInterface."""
+    name = VARLEN_EAGER if eager else VARLEN
+    model.set_attn_implementation(name)
+    return model.config._attn_implementation == name

@@ -1,0 +1,75 @@
+"""Token log-probabilities of a model, however it is wrapped; every objective gains where this file becomes faster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from swift.errors import ModelError
+from swift.objectives.head import LogProbHead
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from swift.objectives.objective import Batch
+
+
+def exchange_head(model: PreTrainedModel) -> None:
+    """Give `model` an output layer that answers log-probabilities. Do it before PEFT wraps the model or a distributed engine shards it."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise ModelError(f"{type(model).__name__} has no linear output layer, so its token log-probabilities cannot be computed in chunks")
+    if not isinstance(head, LogProbHead):
+        model.set_output_embeddings(LogProbHead.around(head, softcap=getattr(model.config, "final_logit_softcapping", None)))
+
+
+class Policy:
+    """A model to be asked for log-probabilities. `model` may be wrapped (DDP, PEFT …): its forward is called, so their hooks hold."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.heads = [module for module in model.modules() if isinstance(module, LogProbHead)]  # PEFT's modules_to_save keeps two
+
+    def logps(self, batch: Batch, *, want_correct: bool = False) -> tuple[Tensor, Tensor | None]:
+        """log p(shift_labels) (1, N), 0 where nothing is learned, and, if asked, whether each target is the most likely token (1, N)."""
+        if not self.heads:
+            return self._from_logits(batch, want_correct)
+        for head in self.heads:
+            head.targets, head.want_correct = batch["shift_labels"], want_correct
+        try:
+            answer = self._forward(batch)
+        finally:
+            for head in self.heads:
+                head.targets = None
+        head = next(head for head in self.heads if head.answer is not None)
+        if head.softcap is not None and head.answer is not None:
+            answer = head.answer  # the model has capped what the head returned: that was no logit
+        correct = head.correct
+        for head in self.heads:
+            head.answer = head.correct = None
+        if answer.shape != (*batch["shift_labels"].shape, 1):
+            raise RuntimeError(f"the output layer answered {tuple(answer.shape)}, not log-probabilities: it was exchanged after LogProbHead")
+        return answer.squeeze(-1), correct
+
+    def _from_logits(self, batch: Batch, want_correct: bool) -> tuple[Tensor, Tensor | None]:
+        """The plain road, where the output layer itself is adapted (LoRA on lm_head): logits (1, N, V) are built."""
+        logits = self._forward(batch).float()
+        target = batch["shift_labels"].clamp(min=0)
+        learned = batch["shift_labels"] >= 0
+        logps = logits.gather(-1, target[..., None]).squeeze(-1) - logits.logsumexp(-1)
+        correct = learned & (logits.argmax(-1) == target) if want_correct else None
+        return torch.where(learned, logps, 0.0), correct
+
+    def _forward(self, batch: Batch) -> Tensor:
+        return self.model(
+            input_ids=batch["input_ids"],
+            position_ids=batch["position_ids"],
+            use_cache=False,
+            cu_seq_lens_q=batch["cu_seq_lens"],
+            cu_seq_lens_k=batch["cu_seq_lens"],
+            max_length_q=max(batch["segment_lengths"]),
+            max_length_k=max(batch["segment_lengths"]),
+            segment_lengths=batch["segment_lengths"],
+        ).logits

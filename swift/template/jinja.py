@@ -1,0 +1,293 @@
+"""The checkpoint's own Jinja chat template as a format: rendered with placeholders to learn whose text is whose, then with the real words.
+
+What it gives is what `apply_chat_template` writes, by construction, or RowSkipped with the reason.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from swift.errors import ModelError
+from swift.template.conversation import Conversation, Piece, Turn, keep
+from swift.template.encoded import RowSkipped
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from swift.template.special import Specials
+
+_PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")  # private-use characters: no template and no text has them
+
+
+class Stretch(NamedTuple):
+    """A part of one message that a placeholder stands for."""
+
+    message: int  # index into the rendered messages
+    text: str
+    thought: bool  # of an answer, before </think>: a template may leave it out
+
+
+class Span(NamedTuple):
+    """Where a stretch lies in the rendered text."""
+
+    message: int
+    start: int
+    end: int
+
+
+class JinjaFormat:
+    """Raises ModelError at construction where the template cannot write a question and an answer, or hides whose text is whose."""
+
+    name = "the checkpoint's chat template"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, specials: Specials, date: datetime.date):
+        self.tokenizer, self.specials, self.date = tokenizer, specials, date
+        text = json.dumps(tokenizer.chat_template, ensure_ascii=False)
+        # words that a template may look for in a message: never hidden behind a placeholder
+        tags = set(re.findall(r"</?\w+>", text)) - set(specials.names) | (set(re.findall(r"</?think>", text)))
+        self._tags = re.compile("(" + "|".join(map(re.escape, sorted(tags, key=len, reverse=True))) + ")") if tags else None
+        self.stop = tokenizer.eos_token or ""
+        question = [{"role": "user", "content": "\ue0000\ue001"}]
+        try:
+            open_, closed = self._write(question, None, True), self._write(question, None, False)
+            self.header = open_.removeprefix(closed) if open_.startswith(closed) else ""
+            pieces = self.render(Conversation(None, [Turn("user", [(0, "a")]), Turn("assistant", [(1, "b")])]), reply=False)
+        except RowSkipped as skipped:
+            raise ModelError(f"the checkpoint's chat template cannot be used: {skipped}") from None
+        self.stop = pieces[-1].text if pieces[-1].message == 1 and not pieces[-1].literal else self.stop
+        self.default_system = self._default_system()
+
+    def render(self, talk: Conversation, *, reply: bool) -> list[Piece]:
+        """The pieces of what the template writes; without `reply`, up to the end of the last answer's stop."""
+        messages, turns, sources = self._messages(talk)
+        answered = turns[-1] is not None and turns[-1].role == "assistant"
+        text, spans = self._aligned(messages, talk.tools, reply and not answered)
+        lost = {i for i, message in enumerate(messages) if message["content"].strip()} - {span.message for span in spans}
+        if lost and not (answered and lost == {0} and messages[0]["role"] == "system"):
+            raise RowSkipped(f"the chat template leaves out a message of role {messages[min(lost)]['role']}")
+        pieces, end, last_words = self._cut(text, spans, messages, turns, sources)
+        if not lost:
+            return pieces
+        return self._with_prompt(talk, text[last_words:end], pieces)
+
+    # messages as the template wants them
+
+    def _messages(self, talk: Conversation) -> tuple[list[dict[str, Any]], list[Turn | None], list[int | None]]:
+        """Rendered messages, beside each its turn, and the index of the sample's message it came from (None: nobody's, the default system)."""
+        messages: list[dict[str, Any]] = []
+        turns: list[Turn | None] = []
+        system = talk.system
+        if system or (system is not None and self.default_system):  # an empty one only where the template would write its own
+            messages.append({"role": "system", "content": system})
+            turns.append(None)
+        open_calls: list[dict[str, Any]] = []
+        for turn in talk.turns:
+            message: dict[str, Any] = {"role": turn.role, "content": turn.text}
+            if turn.tool_calls:
+                calls = [_call(call, i) for i, call in enumerate(turn.tool_calls)]
+                message["tool_calls"] = calls
+                open_calls = list(calls)
+            elif turn.role == "tool" and open_calls:
+                call = open_calls.pop(0)
+                message |= {"tool_call_id": call["id"], "name": call["function"].get("name")}
+            messages.append(message)
+            turns.append(turn)
+        spelled = json.dumps([talk.tools, [m.get("tool_calls") for m in messages]], ensure_ascii=False)
+        if self.specials.pattern.search(spelled):
+            raise RowSkipped("tools or tool calls spell a special token")
+        return messages, turns, [turn.parts[-1][0] if turn else None for turn in turns]
+
+    def _write(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> str:
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages,
+                tools=tools,
+                tokenize=False,
+                add_generation_prompt=reply,
+                strftime_now=self.date.strftime,  # one date for a run
+            )
+        except Exception as error:  # a template raises what it likes
+            raise RowSkipped("the chat template refuses the conversation", f"{error}") from None
+
+    # whose text is whose
+
+    def _aligned(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> tuple[str, list[Span]]:
+        """The true text, and where the messages' words lie in it."""
+        stretches: list[Stretch] = []
+        masked = [message | {"content": self._masked(i, message, stretches)} for i, message in enumerate(messages)]
+        text, outline = self._write(messages, tools, reply), self._write(masked, tools, reply)
+        if tools and text == self._write(messages, None, reply):
+            raise RowSkipped("tools need a chat template with a part for tools", "this checkpoint's has none")
+        fixed = _PLACEHOLDER.split(outline)  # text, number, text, number, …, text
+        spans: list[Span] = []
+        position = len(fixed[0])
+        fits = text.startswith(fixed[0])
+        for number, after in zip(fixed[1::2], fixed[2::2], strict=True):
+            stretch = stretches[int(number)]
+            words = next((w for w in _variants(stretch.text) if text.startswith(w + after, position)), None)
+            if words is None:
+                fits = False
+                break
+            spans.append(Span(stretch.message, position, position + len(words)))
+            position += len(words) + len(after)
+        if not fits or position != len(text):
+            raise RowSkipped("cannot tell whose text is whose in what the chat template writes")
+        if messages[-1]["role"] == "assistant":
+            written = {int(number) for number in fixed[1::2]}
+            if any(i not in written and not s.thought and messages[s.message]["role"] == "assistant" for i, s in enumerate(stretches)):
+                raise RowSkipped("the chat template leaves out words of an answer")
+        return text, spans
+
+    def _masked(self, index: int, message: dict[str, Any], stretches: list[Stretch]) -> str:
+        """The content with placeholders for everything but white space at its ends and words that the template may look for."""
+        content = message["content"]
+        parts = self._tags.split(content) if self._tags else [content]
+        ends = [i for i, part in enumerate(parts) if part == "</think>"]
+        masked = []
+        for i, part in enumerate(parts):
+            core = part.strip()
+            if not core or i % 2:
+                masked.append(part)
+                continue
+            start = part.index(core)
+            masked.append(f"{part[:start]}\ue000{len(stretches)}\ue001{part[start + len(core) :]}")
+            stretches.append(Stretch(index, core, thought=bool(ends) and i < ends[-1]))
+        return "".join(masked)
+
+    # pieces
+
+    def _cut(
+        self,
+        text: str,
+        spans: list[Span],
+        messages: list[dict[str, Any]],
+        turns: list[Turn | None],
+        sources: list[int | None],
+    ) -> tuple[list[Piece], int, int]:
+        """The pieces; how far of `text` they reach; where the last words before the last answer end."""
+        pieces: list[Piece] = []
+        position = last_words = 0
+        for i, (message, turn, source) in enumerate(zip(messages, turns, sources, strict=True)):
+            mine = [span for span in spans if span.message == i]
+            if turn is None or turn.role != "assistant":
+                index = 0 if turn is None else source
+                for _, start, end in mine:
+                    if start >= position:
+                        pieces += [Piece(text[position:start]), Piece(text[start:end], index, literal=True)]
+                        position = last_words = end
+                continue
+            following = min((s.start for s in spans if s.message > i and s.start >= position), default=len(text))
+            start, end = self._answer(text, message["content"], mine, position, following)
+            stop_found = self._stop_after(text, end, following)
+            if turn.tool_calls:
+                at = text.find(self.stop.strip() or "\ue000", end, following)
+                stop_found = at + len(self.stop.strip()) if at >= 0 else None
+                end = at if at >= 0 else following
+            pieces.append(Piece(text[position:start]))
+            pieces += self._words(turn, text[start:end])
+            last = i == len(messages) - 1
+            if stop_found is not None:
+                pieces.append(Piece(text[end:stop_found], source))
+                position = stop_found
+            elif last:
+                pieces.append(Piece(self.stop, source))  # GLM-4 and others write none
+                position = end
+            else:
+                pieces.append(Piece(text[end:following], source, label=self.stop))
+                position = following
+            if last:
+                return [piece for piece in pieces if piece.text], position, last_words
+        pieces.append(Piece(text[position:]))
+        return [piece for piece in pieces if piece.text], len(text), last_words
+
+    def _answer(self, text: str, content: str, mine: list[Span], low: int, high: int) -> tuple[int, int]:
+        """Where an answer's own words begin and end: what a prompt supplies, or the template inserts, is not part of them."""
+        mine = [span for span in mine if span.start >= low]
+        found = text.find(self.header, low, mine[0].start if mine else high) if self.header else -1
+        prompt_end = found + len(self.header) if found >= 0 else None
+        if not mine:
+            start = prompt_end if prompt_end is not None else low + len(text[low:high].rstrip()) if not content else low
+            return start, start
+        start, end = mine[0].start, mine[-1].end
+        lead, tail = self._edges(content)
+        for words in (lead, lead.lstrip()):
+            if words.strip() and text.endswith(words, low, start):
+                start -= len(words)
+                break
+        for words in (tail, tail.rstrip()):
+            if words and text.startswith(words, end):
+                end += len(words)
+                break
+        if prompt_end is not None:
+            start = max(start, prompt_end)
+        before = len(text[:start].rstrip()) if (prompt_end is not None or not self.header) else start
+        if prompt_end is not None:
+            before = max(before, prompt_end)
+            # an inserted thinking block lies between: its white space is the template's, not the answer's
+            before = start if text[prompt_end:start].strip() else before
+        return before, end
+
+    def _edges(self, content: str) -> tuple[str, str]:
+        """What of a content stands before its first and behind its last placeholder."""
+        stretches: list[Stretch] = []
+        fixed = _PLACEHOLDER.split(self._masked(0, {"content": content}, stretches))
+        return fixed[0], fixed[-1]
+
+    def _stop_after(self, text: str, start: int, end: int) -> int | None:
+        """Behind the first special token of what follows an answer."""
+        found = self.specials.pattern.search(text, start, end)
+        if found is None or (found.group() == self.tokenizer.bos_token != self.tokenizer.eos_token):
+            return None
+        return found.end()
+
+    def _words(self, turn: Turn, words: str) -> list[Piece]:
+        literal = not turn.tool_calls  # a call's markers are the template's
+        if len(turn.parts) > 1 and words in turn.text:
+            return [Piece(text, index, literal) for index, text in keep(turn.parts, words)]
+        return [Piece(words, turn.parts[-1][0], literal)]
+
+    def _with_prompt(self, talk: Conversation, tail: str, pieces: list[Piece]) -> list[Piece]:
+        """Where the template writes the system text into a prompt only (Mistral v0.3): that prompt, then the answer as it was."""
+        prompt = self.render(Conversation(talk.system, talk.turns[:-1], talk.tools), reply=True)
+        between, after = _since_last_words(pieces, talk.turns[-1].parts[0][0]), prompt[-1].text
+        if prompt[-1].literal or not between[0].text.startswith(after):
+            raise RowSkipped("the chat template leaves out a message of role system")
+        return [*prompt, *(piece for piece in (between[0]._replace(text=between[0].text[len(after) :]), *between[1:]) if piece.text)]
+
+    def _default_system(self) -> str | None:
+        """What the template writes where there is no system message and it has a text of its own for that."""
+        self.default_system = None
+        marked, question = "\ue0000\ue001", {"role": "user", "content": "\ue0001\ue001"}
+        try:
+            with_, without = self._write([{"role": "system", "content": marked}, question], None, False), self._write([question], None, False)
+        except RowSkipped:
+            return None
+        before, _, after = with_.partition(marked)
+        if after and without.startswith(before) and without.endswith(after) and len(without) > len(before) + len(after):
+            return without[len(before) : len(without) - len(after)]
+        return None
+
+
+def _since_last_words(pieces: list[Piece], answer: int) -> list[Piece]:
+    """From the format's text before the last answer on."""
+    first = next(i for i, piece in enumerate(pieces) if piece.message is not None and piece.message >= answer)
+    return pieces[first - 1 :] if first and not pieces[first - 1].literal else [Piece(""), *pieces[first:]]
+
+
+def _variants(text: str) -> list[str]:
+    """How a template may write a text: as it is, or inside JSON."""
+    return [text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]]
+
+
+def _call(call: dict[str, Any], number: int) -> dict[str, Any]:
+    """A tool call as templates expect it: arguments as a dict, an id of nine characters where there was none."""
+    function = dict(call.get("function", call))
+    if isinstance(function.get("arguments"), str):
+        try:
+            function["arguments"] = json.loads(function["arguments"])
+        except ValueError:
+            pass
+    return {"id": call.get("id") or f"call{number:05d}", "type": "function", "function": function}

@@ -1,0 +1,91 @@
+"""Our arguments -> transformers.Seq2SeqTrainingArguments, in one function."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import HfArgumentParser, Seq2SeqTrainingArguments
+
+from swift.errors import UsageError
+
+if TYPE_CHECKING:
+    from swift.args.commands import SftCommand
+
+SAME_NAME = (
+    "per_device_train_batch_size", "per_device_eval_batch_size", "weight_decay", "learning_rate", "lr_scheduler_type",
+    "lr_scheduler_kwargs", "logging_first_step", "logging_steps", "metric_for_best_model", "greater_is_better", "num_train_epochs",
+    "gradient_accumulation_steps", "save_strategy", "save_steps", "eval_steps", "max_steps", "save_on_each_node",
+    "save_only_model", "ddp_backend", "dataloader_num_workers", "max_grad_norm", "report_to",
+)  # fmt: skip
+REFUSED = {
+    "label_smoothing_factor": "the loss is computed from log-probabilities of the targets alone",
+    "auto_find_batch_size": "it would change which rows make a step",
+    "torch_compile": "compiled layers come with the work on speed",
+}
+
+
+def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype, evaluate: bool) -> Seq2SeqTrainingArguments:
+    """What the Trainer is told. `output_dir` is the versioned folder, `dtype` that of the weights, `evaluate` whether there are rows for it.
+
+    Raises UsageError for a field of transformers that cannot hold here.
+    """
+    given = passthrough(args.trainer.passthrough)
+    for name, reason in REFUSED.items():
+        if given.get(name):
+            raise UsageError(f"--{name} is not supported: {reason}")
+    if given.get("train_sampling_strategy") in ("group_by_length", "batch_rebalance"):
+        raise UsageError(f"--train_sampling_strategy {given['train_sampling_strategy']} saves padding, and nothing is padded here; leave it out")
+    fields: dict[str, Any] = {name: getattr(args.trainer, name) for name in SAME_NAME}
+    fields |= {
+        "output_dir": str(output_dir),
+        "seed": args.runtime.seed,
+        "data_seed": args.data.data_seed,
+        "eval_strategy": args.trainer.eval_strategy if evaluate else "no",
+        "ddp_find_unused_parameters": bool(args.trainer.ddp_find_unused_parameters),
+        "warmup_steps": args.trainer.warmup_ratio,  # below 1 it is a ratio
+        "gradient_checkpointing": gradient_checkpointing(args),
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} | (args.trainer.gradient_checkpointing_kwargs or {}),
+        "bf16": dtype == torch.bfloat16,
+        "fp16": dtype == torch.float16,
+        "use_cpu": not torch.cuda.is_available(),
+        "average_tokens_across_devices": False,  # our sums are always divided by global counts
+        "accelerator_config": {"dispatch_batches": False},
+        "remove_unused_columns": False,
+        "logging_nan_inf_filter": False,  # it would look at the loss, and so wait for the device, at every step
+        "disable_tqdm": True,  # our own progress bar
+        "use_cache": True,  # of the saved config.json; training itself asks for no cache
+        "run_name": str(output_dir),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+    }
+    if not evaluate:
+        fields["metric_for_best_model"] = fields["greater_is_better"] = None
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(given.pop("logging_dir", None) or output_dir / "runs")  # the only way transformers reads it
+    return Seq2SeqTrainingArguments(**(fields | given))
+
+
+def gradient_checkpointing(args: SftCommand) -> bool:
+    """--gradient_checkpointing is obeyed; unset, layers are computed again in backward on a GPU, where memory is short."""
+    asked = args.trainer.gradient_checkpointing
+    return torch.cuda.is_available() if asked is None else asked
+
+
+def passthrough(words: dict[str, Any]) -> dict[str, Any]:
+    """Fields that only transformers knows, converted by its own types. Raises UsageError with transformers' own words."""
+    converted = {name: value for name, value in words.items() if not _is_text(value)}
+    argv = [word for name, value in words.items() if _is_text(value) for word in (f"--{name}", *([value] if isinstance(value, str) else value))]
+    argv = [word for word in argv if word != ""]
+    if not argv:
+        return converted
+    parser = HfArgumentParser(Seq2SeqTrainingArguments, exit_on_error=False)  # type: ignore[arg-type]
+    try:
+        namespace, _ = parser.parse_known_args([*argv, "--output_dir", "."])
+    except Exception as error:
+        raise UsageError(f"a trainer argument is wrong: {error}") from error
+    return converted | {name: getattr(namespace, name) for name in words if hasattr(namespace, name)}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(word, str) for word in value))

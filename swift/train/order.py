@@ -1,0 +1,67 @@
+"""In which order rows are learned: the same for every number of ranks and every way a run is cut into micro-batches.
+
+Accelerate hands out whole batches in turn, so the rows of one step are one stretch of this order. Where the rows do not fill the last
+round of batches it would begin again and learn some rows twice; empty places (None, an item without samples) stand there instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch.utils.data import Dataset, IterableDataset, Sampler
+
+from swift.errors import DataError
+from swift.objectives.objective import Example
+
+
+class PaddedOrder(Sampler[int | None]):
+    """0 … size-1, shuffled by (seed, epoch) or in order where seed is None, then None up to a multiple of `whole`."""
+
+    def __init__(self, size: int, whole: int, *, seed: int | None, drop_last: bool = False):
+        self.size, self.whole, self.seed, self.drop_last = size, whole, seed, drop_last
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        rounds = self.size // self.whole if self.drop_last else -(-self.size // self.whole)
+        return rounds * self.whole
+
+    def __iter__(self) -> Iterator[int | None]:
+        order = list(range(self.size))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+            order = torch.randperm(self.size, generator=generator).tolist()
+        yield from order[: len(self)]
+        yield from [None] * (len(self) - self.size)
+
+
+class Places(Dataset):
+    """Items by place; the place None is empty."""
+
+    def __init__(self, items: Sequence[list[Example]]):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, place: int | None) -> list[Example]:
+        return [] if place is None else self.items[place]
+
+
+class Endless(IterableDataset):
+    """A finite stream, over and over: to the training loop it is one long epoch, so that a position in it can be found again."""
+
+    def __init__(self, stream: Iterable[list[Example]]):
+        self.stream = stream
+
+    def __iter__(self) -> Iterator[list[Example]]:
+        while True:
+            found = False
+            for item in self.stream:
+                found = True
+                yield item
+            if not found:
+                raise DataError("the stream has no row that can be trained on")

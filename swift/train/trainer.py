@@ -1,0 +1,171 @@
+"""The one trainer: transformers' loop, our losses. Each objective's named sums are divided by their counts over the whole step,
+so that neither accumulation, nor the number of ranks, nor packing changes a gradient.
+
+Overrides of transformers.Trainer (tests/train/test_hf_contract.py watches their signatures): get_batch_samples, compute_loss,
+prediction_step, evaluation_loop, log, _get_train_sampler, _get_eval_sampler, _save_checkpoint, _load_from_checkpoint,
+_get_output_dir, _save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import IterableDataset, Sampler
+from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
+
+from swift import dist
+from swift.objectives.objective import Batch, Example, Objective
+from swift.objectives.policy import Policy
+from swift.train import checkpoint
+from swift.train.meter import Meter
+from swift.train.order import Endless, PaddedOrder, Places
+
+if TYPE_CHECKING:
+    from swift.template.template import Template
+
+Rows = Sequence[list[Example]] | Iterable[list[Example]]
+
+
+class SwiftTrainer(Seq2SeqTrainer):
+    def __init__(
+        self,
+        model: nn.Module,
+        args: Seq2SeqTrainingArguments,
+        objective: Objective,
+        template: Template,
+        *,
+        train_rows: Rows,
+        eval_rows: Sequence[list[Example]] | None,
+        save_total_limit: int | None,
+        callbacks: list[TrainerCallback],
+        args_json: Path,
+    ):
+        self.objective, self.template = objective, template
+        self.kept_checkpoints, self.args_json = save_total_limit, args_json
+        self.meter, self.eval_meter = Meter(), Meter()
+        self.staging: Path | None = None  # where a checkpoint is written until it is whole
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=objective.collate,
+            train_dataset=Places(train_rows) if isinstance(train_rows, Sequence) else Endless(train_rows),
+            eval_dataset=Places(eval_rows) if eval_rows is not None else None,
+            callbacks=callbacks,
+        )
+        self.model_accepts_loss_kwargs = True  # the loss is already normalised over the accumulated step
+        self.policies: dict[int, Policy] = {}
+
+    # What a step's loss is
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> tuple[list[Batch], Any]:
+        batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
+        return batches, self.global_counts(batches, device) if batches else None
+
+    def global_counts(self, batches: list[Batch], device: torch.device) -> dict[str, Tensor]:
+        """{unit: count} over all micro-batches of the step and all ranks, at least 1."""
+        per_batch = [self.objective.counts(batch) for batch in batches]
+        units = sorted(per_batch[0])
+        totals = torch.stack([sum(counts[unit] for counts in per_batch).to(device) for unit in units])  # type: ignore[union-attr]
+        return dict(zip(units, self.over_ranks(totals).clamp(min=1), strict=True))
+
+    def compute_loss(
+        self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: dict[str, Tensor] | None = None
+    ) -> Any:
+        counts = num_items_in_batch or self.global_counts([inputs], inputs["input_ids"].device)
+        out = self.objective.loss(self.policy(model), inputs, metrics=self.logs_this_step())
+        self.meter.add(out.metrics)
+        self.meter.count(inputs)
+        loss = sum(total / counts[unit] for unit, total in out.sums.items()) * self.accelerator.num_processes  # gradients are averaged
+        return (loss, {}) if return_outputs else loss
+
+    def logs_this_step(self) -> bool:
+        """Metrics cost a look at every logit: they are taken on the steps whose log line shows them."""
+        step = self.state.global_step + 1
+        every = max(int(self.state.logging_steps or 1), 1)
+        return step % every == 0 or (step == 1 and self.args.logging_first_step)
+
+    def policy(self, model: nn.Module) -> Policy:
+        if id(model) not in self.policies:
+            self.policies[id(model)] = Policy(model)
+        return self.policies[id(model)]
+
+    def over_ranks(self, tensor: Tensor) -> Tensor:
+        return self.accelerator.reduce(tensor, "sum")
+
+    # Evaluation: exact ratios over all rows, not means of batch means
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[None, None, None]:
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            out = self.objective.loss(self.policy(model), inputs, metrics=True)
+        counts = self.objective.counts(inputs)
+        self.eval_meter.add({f"loss/{unit}": (total, counts[unit]) for unit, total in out.sums.items()} | out.metrics)
+        return None, None, None
+
+    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> EvalLoopOutput:
+        self.eval_meter = Meter()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        ratios = self.eval_meter.ratios(self.over_ranks)
+        loss = sum(ratios.pop(name) for name in list(ratios) if name.startswith("loss/"))
+        exact = {f"{metric_key_prefix}_loss": loss} | {f"{metric_key_prefix}_{name}": value for name, value in ratios.items()}
+        return output._replace(metrics=exact | (output.metrics or {}))
+
+    # The order of rows
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int | None] | None:
+        rows = train_dataset if train_dataset is not None else self.train_dataset
+        if isinstance(rows, IterableDataset):
+            return None
+        seed = None if self.args.train_sampling_strategy == "sequential" else int(self.args.data_seed or 0)
+        whole = self.args.per_device_train_batch_size * self.args.world_size
+        return PaddedOrder(len(rows), whole, seed=seed, drop_last=self.args.dataloader_drop_last)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Sampler[int | None]:
+        return PaddedOrder(len(eval_dataset), self.args.per_device_eval_batch_size * self.args.world_size, seed=None)
+
+    # Log lines and checkpoints
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            shown = {"loss": logs.pop("loss")} | self.meter.ratios(self.over_ranks) | logs
+            shown |= {"memory(GiB)": peak_memory_gib()} | self.meter.speed(self.over_ranks, self.args.device)
+            self.meter = Meter()
+            logs = shown
+        super().log(logs, start_time)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        with checkpoint.staged(Path(self.args.output_dir), self.state.global_step) as self.staging:
+            super()._save_checkpoint(model, trial)
+            if dist.is_main():
+                final = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+                checkpoint.finish_state(self.state, self.staging / final.name, final)
+            dist.barrier()
+        self.staging = None
+        if dist.is_main():
+            checkpoint.rotate(Path(self.args.output_dir), self.kept_checkpoints, self.state.best_model_checkpoint)
+        dist.barrier()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.staging or self.args.output_dir)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            checkpoint.complete(Path(output_dir or self.args.output_dir), self.template, self.args_json)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """Nothing to do: the weights were read from the checkpoint when the model was made, because its shape comes from there too."""
+
+
+def peak_memory_gib() -> float:
+    """Peak reserved memory summed over this process's GPUs; 0 without one."""
+    if not torch.cuda.is_available():
+        return 0.0
+    return round(sum(torch.cuda.max_memory_reserved(device) for device in range(torch.cuda.device_count())) / 2**30, 2)
