@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 from swift import plugin
 from swift.args import convert, passthrough, resolve, waiting
-from swift.args.commands import COMMANDS, Command
+from swift.args.commands import COMMANDS, Command, SftCommand
+from swift.args.field import Facts
 from swift.args.spec import ArgSpec, aliases, from_flat, specs
 from swift.errors import UsageError
-from swift.registry import did_you_mean
 
 
 class ArgumentErrors(UsageError):
@@ -62,10 +63,23 @@ def _finish(intake: Intake, *, load_plugins: bool) -> Command:
         resolved.passthrough,
         explicit=frozenset(intake.given) | frozenset(intake.passthrough),
         origins=resolved.origins,
-        given=dict(intake.given) | dict(intake.passthrough),
+        given=dict(intake.given),
         notes=tuple(notes),
         missing=tuple(resolved.missing),
     )
+
+
+def with_checkpoint(args: Command, folder: Path) -> Command:
+    """The same command once a folder is known that was only an id before (a downloaded adapter): resolved again with its args.json."""
+    typed = {name: args.origins[name] for name in args.explicit if name in args.origins}
+    fields = args.trainer.passthrough if isinstance(args, SftCommand) else {}
+    resolved = resolve.resolve(type(args), args.given, fields, typed, checkpoint=folder)
+    if resolved.problems:
+        raise ArgumentErrors(resolved.problems)
+    files = resolved.values["custom_register_path"] + resolved.values["external_plugins"]
+    plugin.load([file for file in files if file not in resolved.absent_files])
+    known = {"explicit": args.explicit, "given": args.given, "notes": args.notes, "missing": tuple(resolved.missing)}
+    return from_flat(type(args), resolved.values, resolved.passthrough, origins=resolved.origins, **known)
 
 
 class Intake:
@@ -125,16 +139,28 @@ class Intake:
         if homes:
             problem = f"{shown} is no option of swift {self.command}; it belongs to swift {', '.join(dict.fromkeys(homes))}"
         else:
-            candidates = [*self.specs, *self.aliases, *waiting.names(self.command)]
-            if COMMANDS[self.command].TRAINS:
-                candidates += sorted(passthrough.names())
-            guess = did_you_mean(name, candidates).removeprefix("; did you mean ").removesuffix("?")
+            guess = self._nearest(name)
             self.guessed |= {self.aliases.get(guess, guess)} - {""}
             where, _, typed = shown.rpartition(": ")
             dashes = "" if where else "--"
             problem = f"{where}{': ' if where else ''}unknown option {typed}" + (f"; did you mean {dashes}{guess}?" if guess else "")
         self.problems.append(problem)
         self.unknown.append(problem)
+
+    def _nearest(self, name: str) -> str:
+        """The flag that was probably meant, or an empty string; those that work come before those that wait."""
+        own = [*self.specs, *self.aliases]
+        others = sorted(waiting.names(self.command) | (set(passthrough.fields()) if COMMANDS[self.command].TRAINS else set()))
+        best, guess = 0.6, ""
+        for candidate in dict.fromkeys([*own, *others]):
+            near = difflib.SequenceMatcher(None, name, candidate).ratio()
+            if len(name) > 4 and (f"_{name}_" in f"_{candidate}_" or f"_{candidate}_" in f"_{name}_"):
+                near = max(near, 0.75)  # num_workers: a part of dataloader_num_workers
+            if candidate not in own:
+                near -= 0.05
+            if near > best:
+                best, guess = near, candidate
+        return guess
 
     def take_words(self, argv: list[str]) -> None:
         """The words of a command line, through argparse; it only says which words belong to which flag."""
@@ -180,17 +206,10 @@ class Intake:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, with negative numbers of every spelling as values."""
-
-    def _get_option_tuples(self, option_string: str) -> list:
-        return []  # no abbreviations of one-dash options either
+    """argparse, with negative numbers of every spelling (-1e-5) as values; its own pattern knows -1 and -1.5 only."""
 
     def _parse_optional(self, arg_string: str) -> Any:
-        try:
-            float(arg_string)
-        except ValueError:
-            return super()._parse_optional(arg_string)
-        return None
+        return None if _is_number(arg_string) else super()._parse_optional(arg_string)
 
 
 class _Off(argparse.Action):
@@ -199,14 +218,12 @@ class _Off(argparse.Action):
 
 
 def _text(name: str, kind: Any) -> ArgSpec:
-    from swift.args.field import Facts
-
     return ArgSpec(name, "runtime", kind, False, None, Facts(help=""))
 
 
 def _spelt_with_underscores(word: str) -> str:
     """--lora-rank=8 → --lora_rank=8; values and other words stay."""
-    if not word.startswith("--") or len(word) == 2:
+    if not word.startswith("--") or " " in word.partition("=")[0]:
         return word
     name, equals, value = word.partition("=")
     return "--" + name[2:].replace("-", "_") + equals + value

@@ -70,7 +70,7 @@ def resolve(
                 state.set(name, value, f"derived: {_sentence(rule)}")
     for rule in FORCED:
         rule(state)
-    _required(state)
+    _required(state, checkpoint)
     _files(state)
     state.problems += _contradictions(state)
     state.notes += _without_effect(state)
@@ -109,9 +109,15 @@ def _resume(state: Resolved) -> None:
     if not folder.is_dir():
         state.absent(f"--resume_from_checkpoint: the checkpoint {given} is not there")
         return
+    full = state.values["train_type"] == "full"
+    for file in ("config.json" if full else "adapter_config.json", *(() if state.values["resume_only_model"] else ("trainer_state.json",))):
+        if not (folder / file).is_file():
+            kind = "full checkpoint (--train_type full)" if full else "adapter checkpoint (--train_type full is for full ones)"
+            state.problems.append(f"--resume_from_checkpoint: {given} is no {kind}: it has no {file}")
+            break
     absolute = str(folder.resolve())
     state.values["resume_from_checkpoint"] = absolute
-    if state.values["train_type"] == "full":
+    if full:
         if state.values["model"] is not None:
             state.notes.append(f"--train_type full resumes the weights of {absolute}; --model is not used")
         state.set("model", absolute, "resume_from_checkpoint")
@@ -153,7 +159,7 @@ def _inherit(state: Resolved, checkpoint: Path | None) -> None:
                 if values[name] is None and stored.get(name) is not None:
                     state.set(name, stored[name], f"{saved.FILE} of {folder}")
     if values["model"] is None and "model" not in state.explicit:
-        for path in paths:
+        for path in [*([str(checkpoint)] if checkpoint else []), *paths]:
             if base := _base_of_adapter(Path(path).expanduser()):
                 state.set("model", base, f"adapter_config.json of {path}")
                 return
@@ -281,11 +287,12 @@ FORCED = (_no_split, _no_lazy_stream, _home)
 # Checks
 
 
-def _required(state: Resolved) -> None:
+def _required(state: Resolved, checkpoint: Path | None) -> None:
     values = state.values
-    downloadable = any(not exists(adapter_path(name)) for name in values["adapters"]) and values["load_args"]
-    resuming = values.get("resume_from_checkpoint") and state.missing
-    if values["model"] is None and not downloadable and not resuming:
+    unseen = [adapter_path(name) for name in values["adapters"] if not exists(adapter_path(name))]
+    unseen += [name for name in [values.get("resume_from_checkpoint")] if name and not exists(name)]
+    known_later = checkpoint is None and any(values["load_args"] or is_path_like(name) for name in unseen)
+    if values["model"] is None and not known_later and not values.get("resume_from_checkpoint"):
         hint = "an id, or the path of a local folder"
         if values["adapters"]:
             hint = f"{values['adapters'][0]} does not say which model it belongs to"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shlex
 import sys
@@ -145,4 +146,7 @@ def _usage() -> str:
 
 def console() -> NoReturn:
     """Entry point of the `swift` script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show 🔥 or Chinese
     sys.exit(main())

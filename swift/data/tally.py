@@ -60,7 +60,8 @@ class Tally:
     def lines(self) -> list[str]:
         """For people: one line of counts, then one line a reason, the most frequent first."""
         head = f"{self.title}: {self.read:,} read, {self.kept:,} kept, {self.skipped:,} skipped"
-        return [head, *self.reasons(), *(line for stage in self.stages for line in stage.lines())]
+        own = [head, *self.reasons()] if self.read or not self.stages else []
+        return [*own, *(line for stage in self.stages for line in stage.lines())]
 
     def reasons(self) -> list[str]:
         ordered = sorted(self.skips.items(), key=lambda item: -item[1].count)

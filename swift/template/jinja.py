@@ -49,7 +49,7 @@ class JinjaFormat:
         # words that a template may look for in a message: never hidden behind a placeholder
         tags = set(re.findall(r"</?\w+>", text)) - set(specials.names) | (set(re.findall(r"</?think>", text)))
         self._tags = re.compile("(" + "|".join(map(re.escape, sorted(tags, key=len, reverse=True))) + ")") if tags else None
-        self.stop = tokenizer.eos_token or ""
+        self.stop, self.default_system = tokenizer.eos_token or "", None
         question = [{"role": "user", "content": "\ue0000\ue001"}]
         try:
             open_, closed = self._write(question, None, True), self._write(question, None, False)
@@ -58,7 +58,7 @@ class JinjaFormat:
         except RowSkipped as skipped:
             raise ModelError(f"the checkpoint's chat template cannot be used: {skipped}") from None
         self.stop = pieces[-1].text if pieces[-1].message == 1 and not pieces[-1].literal else self.stop
-        self.default_system = self._default_system()
+        self.default_system: str | None = self._default_system()
 
     def render(self, talk: Conversation, *, reply: bool) -> list[Piece]:
         """The pieces of what the template writes; without `reply`, up to the end of the last answer's stop."""
@@ -68,7 +68,7 @@ class JinjaFormat:
         lost = {i for i, message in enumerate(messages) if message["content"].strip()} - {span.message for span in spans}
         if lost and not (answered and lost == {0} and messages[0]["role"] == "system"):
             raise RowSkipped(f"the chat template leaves out a message of role {messages[min(lost)]['role']}")
-        pieces, end, last_words = self._cut(text, spans, messages, turns, sources)
+        pieces, end, last_words = self._cut(text, spans, messages, turns, sources, talk.tools)
         if not lost:
             return pieces
         return self._with_prompt(talk, text[last_words:end], pieces)
@@ -166,6 +166,7 @@ class JinjaFormat:
         messages: list[dict[str, Any]],
         turns: list[Turn | None],
         sources: list[int | None],
+        tools: list[dict[str, Any]] | None,
     ) -> tuple[list[Piece], int, int]:
         """The pieces; how far of `text` they reach; where the last words before the last answer end."""
         pieces: list[Piece] = []
@@ -180,7 +181,9 @@ class JinjaFormat:
                         position = last_words = end
                 continue
             following = min((s.start for s in spans if s.message > i and s.start >= position), default=len(text))
-            start, end = self._answer(text, message["content"], mine, position, following)
+            before_answer = min((span.start for span in mine if span.start >= position), default=following)
+            prompt_end = self._prompt_end(text, messages[:i], tools, position, before_answer)
+            start, end = self._answer(text, message["content"], mine, position, following, prompt_end)
             stop_found = self._stop_after(text, end, following)
             if turn.tool_calls:
                 at = text.find(self.stop.strip() or "\ue000", end, following)
@@ -203,32 +206,30 @@ class JinjaFormat:
         pieces.append(Piece(text[position:]))
         return [piece for piece in pieces if piece.text], len(text), last_words
 
-    def _answer(self, text: str, content: str, mine: list[Span], low: int, high: int) -> tuple[int, int]:
+    def _answer(self, text: str, content: str, mine: list[Span], low: int, high: int, prompt_end: int | None) -> tuple[int, int]:
         """Where an answer's own words begin and end: what a prompt supplies, or the template inserts, is not part of them."""
         mine = [span for span in mine if span.start >= low]
-        found = text.find(self.header, low, mine[0].start if mine else high) if self.header else -1
-        prompt_end = found + len(self.header) if found >= 0 else None
         if not mine:
-            start = prompt_end if prompt_end is not None else low + len(text[low:high].rstrip()) if not content else low
-            return start, start
+            if prompt_end is None:
+                raise RowSkipped("cannot tell whose text is whose in what the chat template writes")
+            return prompt_end, prompt_end + (len(content) if text.startswith(content, prompt_end) else 0)
         start, end = mine[0].start, mine[-1].end
-        lead, tail = self._edges(content)
-        for words in (lead, lead.lstrip()):
-            if words.strip() and text.endswith(words, low, start):
-                start -= len(words)
-                break
-        for words in (tail, tail.rstrip()):
-            if words and text.startswith(words, end):
-                end += len(words)
-                break
+        lead, tail = self._edges(content)  # white space and <think>, where the template kept them
+        start -= next((len(words) for words in (lead, lead.lstrip()) if text.endswith(words, low, start)), 0)
+        end += next((len(words) for words in (tail, tail.rstrip()) if text.startswith(words, end, high)), 0)
         if prompt_end is not None:
             start = max(start, prompt_end)
-        before = len(text[:start].rstrip()) if (prompt_end is not None or not self.header) else start
-        if prompt_end is not None:
-            before = max(before, prompt_end)
-            # an inserted thinking block lies between: its white space is the template's, not the answer's
-            before = start if text[prompt_end:start].strip() else before
-        return before, end
+            if not text[prompt_end:start].strip():  # a blank, not an inserted thinking block
+                start = prompt_end
+        return start, end
+
+    def _prompt_end(self, text: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, low: int, high: int) -> int | None:
+        """How far the prompt that asks for the answer after `messages` reaches, where it is a part of `text`."""
+        if self.header:
+            found = text.find(self.header, low, high)
+            return found + len(self.header) if found >= 0 else None
+        prompt = self._write(messages, tools, True)
+        return len(prompt) if text.startswith(prompt) else None
 
     def _edges(self, content: str) -> tuple[str, str]:
         """What of a content stands before its first and behind its last placeholder."""
@@ -259,7 +260,6 @@ class JinjaFormat:
 
     def _default_system(self) -> str | None:
         """What the template writes where there is no system message and it has a text of its own for that."""
-        self.default_system = None
         marked, question = "\ue0000\ue001", {"role": "user", "content": "\ue0001\ue001"}
         try:
             with_, without = self._write([{"role": "system", "content": marked}, question], None, False), self._write([question], None, False)

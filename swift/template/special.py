@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -38,6 +39,12 @@ def bind(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, date: str 
         raise ModelError(f"template {chat_format.name} ends an answer with the tokenizer's EOS, but this tokenizer has none. Choose another --template.")
     before, after = around(tokenizer) if chat_format.auto_bos else ("", "")
     return chat_format.bind(bos=tokenizer.bos_token or "", eos=tokenizer.eos_token or "", date=date, before=before, after=after)
+
+
+def spoken(date: datetime.date) -> str:
+    """As Llama 3.2 writes it, in English wherever we are."""
+    month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[date.month - 1]
+    return f"{date.day:02d} {month} {date.year}"
 
 
 class Specials:

@@ -20,7 +20,7 @@ from swift.template.conversation import Conversation, Piece, conversation
 from swift.template.encoded import IGNORE, Encoded, RowSkipped, Run
 from swift.template.formats import GENERATION
 from swift.template.loss_scale import Answer, loss_scales
-from swift.template.special import Specials, bind
+from swift.template.special import Specials, bind, spoken
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,17 +52,17 @@ class Template:
         max_length: int | None = None,
         jinja: Format | None = None,
         stop_ids: Iterable[int] = (),
-        date: str | None = None,
+        date: datetime.date | None = None,
     ):
         self.tokenizer, self.args, self.jinja = tokenizer, args, jinja
         self.max_length = args.max_length if max_length is None else max_length
-        self.date = date or today()
+        self.date = date or datetime.date.today()
         self.specials = Specials(tokenizer)
         self.counts: Counter[str] = Counter()  # what was done on the user's behalf, for a line at the end
         if not args.use_chat_template:
             chat_format = GENERATION
         self.chat_format = chat_format
-        self.format = bind(chat_format, tokenizer, self.date) if isinstance(chat_format, ChatFormat) else chat_format
+        self.format = bind(chat_format, tokenizer, spoken(self.date)) if isinstance(chat_format, ChatFormat) else chat_format
         self.loss_scale = loss_scales[args.loss_scale]
         self.stop = self.format.stop  # type: ignore[attr-defined]
         if isinstance(self.format, ChatFormat):
@@ -249,7 +249,7 @@ class Template:
         if self.jinja is not None and isinstance(own, str):
             if system is None:
                 return own
-            if system:
+            if system or not isinstance(self.chat_format, ChatFormat):
                 return with_default_system(own, system)
         if isinstance(self.chat_format, ChatFormat):
             default = self.chat_format.default_system if system is None else system
@@ -262,13 +262,6 @@ def with_default_system(jinja: str, system: str) -> str:
     first = "messages and messages[0]['role'] != 'system'"
     more = f"[{{'role': 'system', 'content': {json.dumps(system, ensure_ascii=False)}}}] + messages"
     return f"{{%- if {first} %}}{{%- set messages = {more} %}}{{%- endif %}}{jinja}"
-
-
-def today() -> str:
-    """As Llama 3.2 writes it, in English wherever we are."""
-    day = datetime.date.today()
-    month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[day.month - 1]
-    return f"{day.day:02d} {month} {day.year}"
 
 
 def _needs_jinja(talk: Conversation) -> bool:

@@ -8,7 +8,7 @@ _get_output_dir, _save.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from swift.train.order import Endless, PaddedOrder, Places
 if TYPE_CHECKING:
     from swift.template.template import Template
 
-Rows = Sequence[list[Example]] | Iterable[list[Example]]
+Rows = Sequence[list[Example]] | IterableDataset[list[Example]]
 
 
 class SwiftTrainer(Seq2SeqTrainer):
@@ -53,7 +53,7 @@ class SwiftTrainer(Seq2SeqTrainer):
             model=model,
             args=args,
             data_collator=objective.collate,
-            train_dataset=Places(train_rows) if isinstance(train_rows, Sequence) else Endless(train_rows),
+            train_dataset=Endless(train_rows) if isinstance(train_rows, IterableDataset) else Places(train_rows),
             eval_dataset=Places(eval_rows) if eval_rows is not None else None,
             callbacks=callbacks,
         )
