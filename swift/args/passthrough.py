@@ -20,17 +20,17 @@ WAITING = frozenset({
     "fsdp", "fsdp_config", "fsdp_min_num_params", "fsdp_transformer_layer_cls_to_wrap", "parallelism_config",
     "activation_checkpointing", "activation_checkpointing_kwargs", "hub_strategy", "hub_always_push", "hub_revision",
     "push_to_hub_token", "push_to_hub_model_id", "push_to_hub_organization",
-    "generation_max_length", "generation_num_beams", "generation_config", "sortish_sampler",
+    "torch_compile", "torch_compile_backend", "torch_compile_mode", "torchdynamo", "generation_max_length", "generation_num_beams", "generation_config", "sortish_sampler",
 })  # fmt: skip
 
 RENAMED = {
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "per_gpu_eval_batch_size": "per_device_eval_batch_size",
-    "torchdynamo": "torch_compile_backend",
 }
 
 OBSOLETE = {  # accepted with a note
     "overwrite_output_dir": "nothing is overwritten while --add_version is true, and nothing is ever deleted",
+    "group_by_length": "it saves padding, and rows are laid end to end without padding here",
     "use_mps_device": "an Apple GPU is used where there is one",
     "include_tokens_per_second": "tokens per second are always shown",
     "use_legacy_prediction_loop": "there is one evaluation loop",
@@ -39,7 +39,8 @@ OBSOLETE = {  # accepted with a note
     "do_predict": "swift infer predicts",
 }
 
-REFUSED = {  # dropped by transformers 5, or at odds with exact sums
+REFUSED = {  # dropped by transformers 5, or at odds with exact sums; false and 0 change nothing and are accepted
+    "auto_find_batch_size": "it would change which rows make a step",
     "label_smoothing_factor": "losses are exact weighted sums, which it would change behind their back",
     "fp16_opt_level": "transformers 5 dropped Apex; use --fp16 or --bf16",
     "fp16_backend": "transformers 5 dropped it; use --fp16 or --bf16",
@@ -56,13 +57,13 @@ REFUSED = {  # dropped by transformers 5, or at odds with exact sums
     "split_batches": "use --accelerator_config '{\"split_batches\": …}'",
 }
 
-_FLAGS = ("no_cuda", "group_by_length", "save_safetensors", "include_inputs_for_metrics", "adafactor")
+_FLAGS = ("no_cuda", "save_safetensors", "include_inputs_for_metrics", "adafactor")
 _OWN_TRANSLATION = (*_FLAGS, "train_sampler_random", "include_num_input_tokens_seen", "logging_dir")
 
 
 def known(name: str) -> bool:
     """Whether a name is a Trainer field that passes through, or is answered here."""
-    return name in RENAMED or name in OBSOLETE or name in REFUSED or name in _OWN_TRANSLATION or name in fields()
+    return name in (*RENAMED, *OBSOLETE) or name in REFUSED or name in _OWN_TRANSLATION or name in fields()
 
 
 def names() -> set[str]:
@@ -75,6 +76,8 @@ def translate(name: str, value: Any, *, words: bool) -> tuple[dict[str, Any], st
     if name in OBSOLETE:
         return {}, f"--{name} has no effect: {OBSOLETE[name]}"
     name = RENAMED.get(name, name)
+    if name == "train_sampling_strategy":
+        return _sampling_strategy(_convert(_plain(name, "text", ("random", "sequential", "group_by_length", "batch_rebalance")), value, words))
     if name in fields() and name not in _OWN_TRANSLATION and name not in REFUSED:
         return {name: _convert(spec_of(name), value, words)}, None
     if name in ("train_sampler_random", *_FLAGS):
@@ -84,11 +87,17 @@ def translate(name: str, value: Any, *, words: bool) -> tuple[dict[str, Any], st
         return {name: {"true": "all", "false": "no"}.get(word, word)}, None
     if name == "logging_dir":
         return {name: _convert(_plain(name, "text"), value, words)}, None
-    if name == "label_smoothing_factor" and _convert(_plain(name, "float"), value, words) == 0:
+    if name in fields() and not _convert(spec_of(name), value, words):
         return {}, None
     if name in ("fp16_backend", "half_precision_backend") and _convert(_plain(name, "text"), value, words) == "auto":
         return {}, None
     raise ValueError(f"is not supported: {REFUSED[name]}")
+
+
+def _sampling_strategy(word: str) -> tuple[dict[str, Any], str | None]:
+    if word in ("group_by_length", "batch_rebalance"):
+        return {}, f"--train_sampling_strategy {word} has no effect: {OBSOLETE['group_by_length']}"
+    return {"train_sampling_strategy": word}, None
 
 
 def _dropped_flag(name: str, on: bool) -> tuple[dict[str, Any], str | None]:
@@ -100,7 +109,6 @@ def _dropped_flag(name: str, on: bool) -> tuple[dict[str, Any], str | None]:
         return ({} if on else {"train_sampling_strategy": "sequential"}), None
     meaning = {
         "no_cuda": {"use_cpu": True},
-        "group_by_length": {"train_sampling_strategy": "group_by_length"},
         "include_inputs_for_metrics": {"include_for_metrics": ["inputs"]},
         "adafactor": {"optim": "adafactor"},
     }

@@ -5,16 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt", ".arrow", ".gz")
+from swift.registry import did_you_mean
+
+DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")  # each also with .gz behind
 
 
 def is_path_like(name: str) -> bool:
     """A name that can only be a path, whether it is there or not; everything else may be an id."""
-    return name.startswith((".", "/", "~")) or name.lower().endswith(DATA_ENDINGS)
+    return name.startswith((".", "/", "~")) or name.lower().removesuffix(".gz").endswith(DATA_ENDINGS)
 
 
 def exists(name: str) -> bool:
-    return Path(name).expanduser().exists()
+    try:
+        return bool(name) and Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a path, a NUL, ~nobody
+        return False
+
+
+def near_file(name: str) -> str:
+    """`; did you mean …?` with a neighbour of a path that is not there."""
+    folder = Path(name).expanduser().parent
+    try:
+        names = sorted(entry.name for entry in folder.iterdir())
+    except OSError:
+        return ""
+    return did_you_mean(Path(name).name, names)
 
 
 class DatasetItem(NamedTuple):
@@ -45,7 +60,7 @@ def dataset_item(item: str) -> DatasetItem:
     if exists(name):
         return DatasetItem(name, (), count)
     name, mark, subsets = name.partition(":")
-    return DatasetItem(name, tuple(part.strip() for part in subsets.split("/")) if mark else (), count)
+    return DatasetItem(name, tuple(part.strip() for part in subsets.split("/") if part.strip()) if mark else (), count)
 
 
 def model_suffix(model: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from swift.args import convert, passthrough, saved
 from swift.args.commands import Command
-from swift.args.paths import dataset_item, exists, is_path_like, looks_like_adapter, model_suffix
+from swift.args.paths import dataset_item, exists, is_path_like, looks_like_adapter, model_suffix, near_file
 from swift.args.spec import specs
 from swift.errors import ModelError
 
@@ -307,7 +307,7 @@ def _files(state: Resolved) -> None:
     """Local names that are not there."""
     values = state.values
     if values["model"] and is_path_like(values["model"]) and not exists(values["model"]):
-        state.absent(f"--model: the folder {values['model']} is not there")
+        state.absent(f"--model: the folder {values['model']} is not there{near_file(values['model'])}")
     for flag in ("dataset", "val_dataset"):
         for item in values[flag]:
             try:
@@ -316,7 +316,7 @@ def _files(state: Resolved) -> None:
                 state.problems.append(f"--{flag}: {wrong}")
                 continue
             if is_path_like(name) and not exists(name):
-                state.absent(f"--{flag}: {name} is not there")
+                state.absent(f"--{flag}: {name} is not there{near_file(name)}")
     for flag in ("custom_register_path", "external_plugins"):
         for file in values[flag]:
             if not Path(file).expanduser().is_file():
@@ -387,8 +387,6 @@ def _without_effect(state: Resolved) -> Iterator[str]:
     if values["padding_side"] == "left" and "padding_side" in typed and state.made.TRAINS:
         yield "--padding_side has no effect: rows are laid end to end without padding"
     if not state.made.TRAINS:
-        if values["metric"] and not values["dataset"] and not values["val_dataset"]:
-            yield "--metric has no effect without --val_dataset or --dataset"
         if values["top_logprobs"] and not values["logprobs"]:
             yield "--top_logprobs has no effect without --logprobs true"
         return

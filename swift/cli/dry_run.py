@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from swift.args.commands import Command
@@ -14,16 +13,20 @@ from swift.args.spec import specs
 from swift.errors import SwiftError
 
 
-def plan(args: Command, find_model: Callable[..., Any]) -> dict[str, Any]:
-    """`find_model` is swift.models.match.find_model, handed in because it lives on a higher floor."""
+def plan(args: Command, find_model: Callable[..., Any], describe: Callable[..., str]) -> dict[str, Any]:
+    """`find_model` (swift.models.match) and `describe` (swift.data.source) are handed in because they live on higher floors."""
     missing = list(args.missing)
     model = _model(args, find_model, missing)
+    data = {
+        flag: [{"asked": item, **dataset_item(item)._asdict(), "source": describe(item, args.hub)} for item in getattr(args.data, flag)]
+        for flag in ("dataset", "val_dataset")
+    }
     return {
         "command": args.NAME,
         "arguments": masked(args.to_flat()),
         "origins": dict(args.origins),
         "model": model,
-        "data": {flag: [_source(item, args) for item in getattr(args.data, flag)] for flag in ("dataset", "val_dataset")},
+        "data": data,
         "missing": missing,
         "warnings": list(args.notes),
     }
@@ -51,21 +54,6 @@ def _model(args: Command, find_model: Callable[..., Any], missing: list[str]) ->
     return known
 
 
-def _source(item: str, args: Command) -> dict[str, Any]:
-    """One data set: where its rows would come from."""
-    name, subsets, count = dataset_item(item)
-    path = Path(name).expanduser()
-    if path.is_file():
-        kind = "file"
-    elif path.is_dir():
-        kind = "folder"
-    elif is_path_like(name):
-        kind = "path that is not there"
-    else:
-        kind = "id, Hugging Face" if args.hub.use_hf else "id, ModelScope"
-    return {"asked": item, "name": name, "kind": kind, "subsets": list(subsets), "count": count}
-
-
 def not_default(args: Command) -> str:
     """The arguments that differ from their default, for the log."""
     own = specs(type(args))
@@ -85,7 +73,7 @@ def show(plan: dict[str, Any], *, as_json: bool) -> str:
         lines.append(f"  {name:<{width}}  {_short(value):<24}  {origin}")
     lines += ["", "Model", *(f"  {name}: {value}" for name, value in plan["model"].items() if value is not None), "", "Data"]
     for flag, sources in plan["data"].items():
-        lines += [f"  {flag}: {source['asked']} ({source['kind']})" for source in sources]
+        lines += [f"  {flag}: {source['asked']} ({source['source']})" for source in sources]
     if not any(plan["data"].values()):
         lines.append("  none")
     lines += [f"\nwarning: {text}" for text in plan["warnings"]]

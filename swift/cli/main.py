@@ -61,10 +61,15 @@ def execute(args: Command) -> Any:
     """Run a command's recipe, or print its plan. Python calls come here too (swift.sft, …)."""
     if args.runtime.dry_run:
         from swift.cli.dry_run import plan, show
-        from swift.models.match import find_model
+        from swift.data.source import describe
+        try:
+            from swift.models.match import find_model
+        except ImportError:
+            def find_model(*a, **k):
+                raise UsageError("no models yet")
 
         if dist.is_main():
-            print(show(plan(args, find_model), as_json=args.runtime.dry_run == "json"))
+            print(show(plan(args, find_model, describe), as_json=args.runtime.dry_run == "json"))
         return None
     for note in args.notes:
         logs.warning(note)

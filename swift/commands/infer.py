@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from swift import dist, logs
+from swift.args.resolve import adapter_path
 from swift.commands.infer_chat import Chat
 from swift.commands.infer_rows import Rows, answer_rows
 from swift.engines.engine import Sampling
@@ -72,7 +73,7 @@ def start_processes(backend: str | None) -> None:
 
 def load_engine(args: InferCommand) -> PtEngine:
     """The model with its adapters on it, or merged into it first."""
-    model, adapters = args.model, args.adapter.adapters
+    model, adapters = args.model, [adapter_path(word) for word in args.adapter.adapters]
     if args.merge.merge_lora:
         if dist.is_main():
             merged = merge_adapters(args.model, args.hub, args.template, adapters, max_shard_size=args.merge.max_shard_size)
@@ -101,7 +102,7 @@ def result_path(args: InferCommand) -> Path:
     """--result_path, else by time of day in the checkpoint's folder, or in ./result where there is no checkpoint. One name for all ranks."""
     if args.infer.result_path is not None:
         return Path(args.infer.result_path).expanduser().absolute()
-    places = [Path(word).expanduser() for word in [*args.adapter.adapters, args.model.model] if word]
+    places = [Path(word).expanduser() for word in [*map(adapter_path, args.adapter.adapters), args.model.model] if word]
     checkpoint = next((place for place in places if (place / "args.json").is_file()), None)
     folder = checkpoint or Path("result") / (places[-1].name if places else "model")
     name = dist.broadcast(f"{datetime.now():%Y%m%d-%H%M%S}.jsonl")

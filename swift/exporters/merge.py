@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from swift import logs
 from swift.errors import ModelError, UsageError
+from swift.hub import download
 from swift.models.load import load_model, load_processor
 from swift.models.match import find_model
 from swift.template.build import build_template
@@ -41,7 +42,7 @@ def merge_adapters(
     A merged folder that is newer than every adapter is used as it is, an older one is made anew.
     Raises ModelError for a quantized model, and where the adapters change nothing.
     """
-    folders = [Path(adapter).expanduser().absolute() for adapter in adapters]
+    folders = [download(adapter, "model", hub).absolute() for adapter in adapters]
     if not folders:
         raise UsageError("there is no adapter to merge; give --adapters")
     output = output or folders[0].with_name(f"{folders[0].name}-merged")

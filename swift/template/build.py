@@ -30,7 +30,7 @@ class Spec(Protocol):
 
     type: str
     chat_format: str | None
-    candidates: tuple[str, ...]  # chat formats of the model types that share this architecture
+    candidates: tuple[tuple[str, str], ...]  # (model type, chat format) of those that share this architecture
 
 
 class Info(Protocol):
@@ -101,6 +101,8 @@ def first_difference(chat_format: ChatFormat, own: JinjaFormat, tokenizer: PreTr
 
     Conversations that the chat template refuses (a system message for Gemma) do not count: the format's own text holds there.
     """
+    if chat_format.separator is None:
+        return "It holds one round only."
     specials = own.specials
     try:
         bound = bind(chat_format, tokenizer, spoken(date))
@@ -160,13 +162,17 @@ def _suggested_first(suggested: ChatFormat | None) -> Iterator[ChatFormat]:
 
 def _without_template(info: Info) -> ChatFormat:
     """No chat template, and a model type that says nothing."""
-    candidates = info.spec.candidates
-    if len(set(candidates)) == 1:
-        return chat_formats[candidates[0]]
-    if candidates:
+    types = dict(info.spec.candidates)
+    formats = sorted(set(types.values()))
+    if len(formats) == 1:
+        return chat_formats[formats[0]]
+    if formats:
         raise UsageError(
             f"{info.name} carries no chat template, and models of its architecture write a chat in several ways. "
-            f"Say which: --model_type {info.spec.type_choices}, or --template {' | '.join(dict.fromkeys(candidates))}."
+            f"Say which with --model_type ({', '.join(types)}) or --template ({', '.join(formats)})."
         )
-    warn_once(f"{info.name} carries no chat template and its model type is not known: template dummy (the bare question) is used. Choose with --template.")
+    warn_once(
+        f"{info.name} carries no chat template and its model type is not known: "
+        "template dummy (the bare question) is used. Choose another with --template."
+    )
     return DUMMY

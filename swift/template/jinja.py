@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from swift.errors import ModelError
@@ -102,12 +103,9 @@ class JinjaFormat:
 
     def _write(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> str:
         try:
+            template = self.tokenizer.get_chat_template(None, tools)
             return self.tokenizer.apply_chat_template(
-                messages,
-                tools=tools,
-                tokenize=False,
-                add_generation_prompt=reply,
-                strftime_now=self.date.strftime,  # one date for a run
+                messages, tools=tools, tokenize=False, add_generation_prompt=reply, chat_template=_dated(template, self.date)
             )
         except Exception as error:  # a template raises what it likes
             raise RowSkipped("the chat template refuses the conversation", f"{error}") from None
@@ -269,6 +267,16 @@ class JinjaFormat:
         if after and without.startswith(before) and without.endswith(after) and len(without) > len(before) + len(after):
             return without[len(before) : len(without) - len(after)]
         return None
+
+
+@lru_cache(maxsize=8)
+def _dated(template: str, date: datetime.date) -> str:
+    """The template with one date for the run. transformers lets no caller pass functions, so a macro takes the place of its clock."""
+    forms = set(re.findall(r"""strftime_now\(\s*["']([^"']*)["']\s*\)""", template))
+    if not forms:
+        return template
+    table = json.dumps({form: date.strftime(form) for form in sorted(forms)})
+    return f"{{%- macro strftime_now(form) -%}}{{{{- {table}[form] -}}}}{{%- endmacro -%}}{template}"
 
 
 def _since_last_words(pieces: list[Piece], answer: int) -> list[Piece]:

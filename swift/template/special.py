@@ -113,6 +113,7 @@ class Specials:
             return
         system = "a" if chat_format.system or chat_format.system_in_last_user else ""
         talk = [Message("user", "b"), Message("assistant", "c"), Message("user", "d"), Message("assistant", "e")]
+        talk = talk[:2] if chat_format.separator is None else talk
         pieces = chat_format.render(conversation(talk, system=system, tools=None), reply=False)
         text = "".join(piece.text for piece in pieces)
         ids = self.ids(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +21,7 @@ from swift.engines.pt.request import Request
 from swift.engines.pt.sampling import resolve
 from swift.engines.stop import AnswerText
 from swift.errors import DataError, UsageError
+from swift.hub import download
 from swift.models.load import load_model, load_processor
 from swift.models.match import find_model
 from swift.template.encoded import RowSkipped
@@ -29,6 +30,7 @@ from swift.tuners.tuner import load_adapters
 
 if TYPE_CHECKING:
     from swift.args.base import HubArgs, ModelArgs, TemplateArgs
+    from swift.models.match import ModelInfo
     from swift.template.template import Template
 
 Refused = RowSkipped | DataError  # why a sample cannot be asked
@@ -52,10 +54,11 @@ class PtEngine:
         *,
         max_length: int | None = None,
         max_batch_size: int | None = None,
+        info: ModelInfo | None = None,
     ):
         """`max_length`: tokens of prompt and answer together; None: the model's. `max_batch_size`: None: the engine decides; 0: all at once."""
         self.shelf = AdapterShelf(model.eval())
-        self.template, self.tokenizer = template, tokenizer
+        self.template, self.tokenizer, self.info = template, tokenizer, info
         self.max_batch_size = max_batch_size
         self.max_length = max_length or _model_length(self.model)
         self._turn = threading.Lock()
@@ -66,11 +69,12 @@ class PtEngine:
         cls, model: ModelArgs, hub: HubArgs, template: TemplateArgs, *, adapters: Sequence[str] = (), max_batch_size: int | None = None
     ) -> PtEngine:
         """From paths or ids to an engine, adapters one on top of the other."""
+        folders = [str(download(name, "model", hub)) for name in adapters]
         info = find_model(model, hub)
         tokenizer = load_processor(info)
         bound = build_template(info, tokenizer, template)
-        loaded = load_adapters(load_model(info, model, training=False), list(adapters))
-        return cls(loaded, bound, tokenizer, max_length=info.max_length, max_batch_size=max_batch_size)
+        loaded = load_adapters(load_model(info, model, training=False), folders)
+        return cls(loaded, bound, tokenizer, max_length=info.max_length, max_batch_size=max_batch_size, info=info)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -90,12 +94,16 @@ class PtEngine:
         *,
         adapter: AdapterRequest | None = None,
         template: Template | None = None,
+        on_end: Callable[[int], object] | None = None,
     ) -> list[list[Completion]]:
-        """n answers for each sample, which are left as they are. Raises RowSkipped or DataError for a sample that cannot be asked."""
+        """n answers for each sample, which are left as they are. Raises RowSkipped or DataError for a sample that cannot be asked.
+
+        `on_end` is told after each step how many answers ended in it.
+        """
         requests, refused = self._requests(samples, sampling, template)
         for refusal in refused.values():
             raise refusal
-        answers = self._answers(requests, adapter)
+        answers = self._answers(requests, adapter, on_end)
         return [answers[number] for number in range(len(samples))]
 
     def attempt(
@@ -105,10 +113,11 @@ class PtEngine:
         *,
         adapter: AdapterRequest | None = None,
         template: Template | None = None,
+        on_end: Callable[[int], object] | None = None,
     ) -> list[list[Completion] | Refused]:
         """As `generate`, but a sample that cannot be asked gives the reason in its place."""
         requests, refused = self._requests(samples, sampling, template)
-        answers: dict[int, list[Completion]] = self._answers(requests, adapter)
+        answers = self._answers(requests, adapter, on_end)
         return [refused[number] if number in refused else answers[number] for number in range(len(samples))]
 
     def stream(
@@ -120,14 +129,29 @@ class PtEngine:
         template: Template | None = None,
     ) -> Iterator[tuple[int, Chunk]]:
         """(sample's number, chunk) as the answers grow; each answer's last chunk has a finish reason. Raises as `generate` does, at once."""
-        requests, refused = self._requests(samples, sampling, template, watch=True)
+        chunks, refused = self.attempt_stream(samples, sampling, adapter=adapter, template=template)
         for refusal in refused.values():
             raise refusal
-        return self._chunks(requests, adapter)
+        return chunks
 
-    def _answers(self, requests: list[Request], adapter: AdapterRequest | None) -> dict[int, list[Completion]]:
-        for _ in self._run(requests, adapter):
-            pass
+    def attempt_stream(
+        self,
+        samples: Sequence[Sample],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        adapter: AdapterRequest | None = None,
+        template: Template | None = None,
+    ) -> tuple[Iterator[tuple[int, Chunk]], dict[int, Refused]]:
+        """As `stream`; the reasons of samples that cannot be asked, by number, stand beside the chunks of the others."""
+        requests, refused = self._requests(samples, sampling, template, watch=True)
+        return self._chunks(requests, adapter), refused
+
+    def _answers(
+        self, requests: list[Request], adapter: AdapterRequest | None, on_end: Callable[[int], object] | None = None
+    ) -> dict[int, list[Completion]]:
+        for moved in self._run(requests, adapter):
+            if on_end is not None:
+                on_end(sum(request.finish_reason is not None for request in moved))
         answers: dict[int, list[Completion]] = {}
         for request in requests:
             answers.setdefault(request.sample, []).append(request.completion())

@@ -1,0 +1,42 @@
+"""The names that people's scripts import from `swift.llm`, each looked up on first use: importing this loads nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+NAMES = {
+    "PtEngine": "swift.llm.pt_engine",
+    "TransformersEngine": "swift.llm.pt_engine",
+    "AdapterRequest": "swift.engines.pt.adapters",
+    "InferRequest": "swift.engines.protocol",
+    "RequestConfig": "swift.engines.protocol",
+    "ChatCompletionResponse": "swift.engines.protocol",
+    "ChatCompletionStreamResponse": "swift.engines.protocol",
+    "ChatCompletionResponseChoice": "swift.engines.protocol",
+    "ChatCompletionResponseStreamChoice": "swift.engines.protocol",
+    "ChatCompletionMessageToolCall": "swift.engines.protocol",
+    "ChatMessage": "swift.engines.protocol",
+    "DeltaMessage": "swift.engines.protocol",
+    "Function": "swift.engines.protocol",
+    "UsageInfo": "swift.engines.protocol",
+    "InferStats": "swift.engines.stats",
+    "BaseArguments": "swift.llm.arguments",
+    "InferArguments": "swift.llm.arguments",
+    "TrainArguments": "swift.llm.arguments",
+    "infer_main": "swift.llm.mains",
+    "pt_main": "swift.llm.mains",
+    "sft_main": "swift.llm.mains",
+}
+
+__all__ = list(NAMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in NAMES:
+        raise AttributeError(f"module 'swift.llm' has no attribute {name!r}")
+    return getattr(importlib.import_module(NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *NAMES]
