@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from swift import dist, logs
+from swift.args import saved
+from swift.args.paths import model_suffix
 from swift.args.resolve import adapter_path
 from swift.commands.infer_chat import Chat
 from swift.commands.infer_rows import Rows, answer_rows
@@ -102,8 +104,7 @@ def result_path(args: InferCommand) -> Path:
     """--result_path, else by time of day in the checkpoint's folder, or in ./result where there is no checkpoint. One name for all ranks."""
     if args.infer.result_path is not None:
         return Path(args.infer.result_path).expanduser().absolute()
-    places = [Path(word).expanduser() for word in [*map(adapter_path, args.adapter.adapters), args.model.model] if word]
-    checkpoint = next((place for place in places if (place / "args.json").is_file()), None)
-    folder = checkpoint or Path("result") / (places[-1].name if places else "model")
+    checkpoint = saved.checkpoint_folder(map(adapter_path, args.adapter.adapters), args.model.model)
+    folder = checkpoint or Path("result") / model_suffix(args.model.model or "model")
     name = dist.broadcast(f"{datetime.now():%Y%m%d-%H%M%S}.jsonl")
     return (folder / "infer_result" / name).absolute()

@@ -45,6 +45,7 @@ def trained(tmp_path, lora=None, target=None):
         ({}, {"target_modules": ["q_proj", "lm_head"]}),
     ],
 )
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers`")  # PEFT says so where lm_head is adapted
 def test_the_saved_adapter_gives_the_same_logits_in_plain_peft(lora, target, tmp_path):
     model, folder = trained(tmp_path, LoraArgs(lora_dropout=0.0, **lora), TargetArgs(**target))
     with torch.no_grad():

@@ -1,0 +1,19 @@
+"""What tests of every part share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with the specification and the oracles: SWIFT_SHARED, or `shared` beside the repository."""
+    folder = Path(os.environ.get("SWIFT_SHARED") or ROOT.parent / "shared")
+    if not folder.is_dir():
+        pytest.skip(f"the specification and the oracles are not there: set SWIFT_SHARED, or put them at {folder}")
+    return folder
