@@ -1,4 +1,7 @@
-"""Write swift/args/waiting.json: the parameter document's flags that do not work yet. Usage: python scripts/waiting_flags.py arguments.json"""
+"""Write swift/args/waiting.json: the parameter document's flags that do not work yet.
+
+Usage: python scripts/waiting_flags.py arguments.json
+"""
 
 from __future__ import annotations
 

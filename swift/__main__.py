@@ -1,6 +1,8 @@
 """`python -m swift …`"""
 
-from swift.cli.main import console
+import sys
+
+from swift.cli.main import main
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())

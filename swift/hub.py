@@ -34,9 +34,7 @@ def uses_hf(hub: HubSettings) -> bool:
     return hub.use_hf or os.environ.get("USE_HF", "").strip().lower() in ("1", "true", "yes")
 
 
-def download(
-    name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None, weights: bool = True, force: bool = False
-) -> Path:
+def download(name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None, weights: bool = True, force: bool = False) -> Path:
     """The local folder of a hub id, fetched or brought up to date; `org/name:subfolder` gives a folder within a model's.
 
     A path that exists is returned as it is, without any request. Without a network the cached copy is used, with a warning.
@@ -44,8 +42,7 @@ def download(
     if Path(name).expanduser().exists():
         return Path(name).expanduser()
     repo, _, folder = name.partition(":")
-    allow = [f"{folder}/*"] if folder else None
-    ignore = ([*NEVER] if weights else [*NEVER, *WEIGHTS]) if kind == "model" else None
+    allow, ignore = _patterns(kind, folder, weights)
     fetch = _fetch_hf if uses_hf(hub) else _fetch_modelscope
     logs.info(f"downloading {kind} {repo} from {_site(hub)}, or taking it from the cache")
     try:
@@ -54,7 +51,7 @@ def download(
         reason = _explain(error)
         if reason is None:
             raise
-        kept = None if force or "network" not in reason else cached(repo, kind, hub, revision=revision)
+        kept = None if force or "network" not in reason else cached(repo, kind, hub, revision=revision, weights=weights)
         if kept is None:
             raise _error(kind)(f"{kind} {repo} cannot be fetched from {_site(hub)}: {reason}{_advice(reason, kind, hub)}") from error
         logs.warning(f"{kind} {repo}: {reason}; the copy in {kept} is used")
@@ -64,22 +61,20 @@ def download(
     return path / folder if folder else path
 
 
-def cached(name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None) -> Path | None:
-    """The folder that an earlier download left, or None. Makes no request; whether it is complete is not known."""
+def cached(name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None, weights: bool = True) -> Path | None:
+    """The folder that an earlier download left, or None. Makes no request. Only Hugging Face's library knows whether it is complete."""
     repo, _, folder = name.partition(":")
-    try:
-        if uses_hf(hub):
-            import huggingface_hub
+    allow, ignore = _patterns(kind, folder, weights)
+    path = _cached_hf(repo, kind, revision, allow, ignore) if uses_hf(hub) else _cached_modelscope(repo, kind, revision)
+    found = None if path is None else path / folder
+    return found if found and found.is_dir() and any(found.iterdir()) else None
 
-            path = huggingface_hub.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True)
-        else:
-            import modelscope
 
-            path = modelscope.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True)
-    except (OSError, ValueError):  # both libraries' "not in the cache" is one of these
-        return None
-    found = Path(path, folder)
-    return found if found.is_dir() and any(found.iterdir()) else None
+def _patterns(kind: Kind, folder: str, weights: bool) -> tuple[list[str] | None, list[str] | None]:
+    """File patterns to allow and to ignore."""
+    if kind == "dataset":
+        return None, None
+    return [f"{folder}/*"] if folder else None, [*NEVER] if weights else [*NEVER, *WEIGHTS]
 
 
 def _site(hub: HubSettings) -> str:
@@ -108,6 +103,30 @@ def _fetch_hf(
     )
 
 
+def _cached_hf(repo: str, kind: Kind, revision: str | None, allow: list[str] | None, ignore: list[str] | None) -> Path | None:
+    import huggingface_hub
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repo, repo_type=kind, revision=revision, allow_patterns=allow, ignore_patterns=ignore, local_files_only=True
+            )
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def _cached_modelscope(repo: str, kind: Kind, revision: str | None) -> Path | None:
+    import modelscope
+    from modelscope.hub.errors import HubError
+
+    try:
+        return Path(modelscope.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True))
+    except (HubError, ValueError):
+        return None
+
+
 def _fetch_modelscope(
     repo: str, kind: Kind, token: str | None, revision: str | None, allow: list[str] | None, ignore: list[str] | None, force: bool
 ) -> Path:
@@ -115,9 +134,7 @@ def _fetch_modelscope(
 
     with _set_aside(repo, kind, revision) if force else nullcontext():
         return Path(
-            modelscope.snapshot_download(
-                repo, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore
-            )
+            modelscope.snapshot_download(repo, repo_type=kind, revision=revision, token=token, allow_patterns=allow, ignore_patterns=ignore)
         )
 
 
@@ -125,22 +142,17 @@ class _set_aside:
     """ModelScope has no forced download: the cached copy is moved away, and comes back if the new one fails."""
 
     def __init__(self, repo: str, kind: Kind, revision: str | None) -> None:
-        import modelscope
-
-        self.old: Path | None = None
-        try:
-            self.path = Path(modelscope.snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True))
-        except (OSError, ValueError):
-            return
-        self.old = self.path.with_name(f"{self.path.name}.replaced")
+        found = _cached_modelscope(repo, kind, revision)
+        self.path = found if found and found.is_dir() else None
 
     def __enter__(self) -> None:
-        if self.old is not None:
+        if self.path is not None:
+            self.old = self.path.with_name(f"{self.path.name}.replaced")
             shutil.rmtree(self.old, ignore_errors=True)
             self.path.rename(self.old)
 
     def __exit__(self, error: object, *_: object) -> None:
-        if self.old is None:
+        if self.path is None:
             return
         if error is None:
             shutil.rmtree(self.old, ignore_errors=True)
@@ -151,6 +163,8 @@ class _set_aside:
 
 def _explain(error: BaseException) -> str | None:
     """Why a download failed in a few words, or None for what is not the hub's doing."""
+    if type(error).__name__ == "LocalEntryNotFoundError" and error.__cause__ is not None:
+        error = error.__cause__  # huggingface_hub says "not in the cache" for whatever the hub answered
     names = {cls.__name__ for cls in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status_code", None)
     if "RevisionNotFoundError" in names or "NoValidRevisionError" in names:

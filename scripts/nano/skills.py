@@ -99,15 +99,17 @@ def repeat(rng: Random) -> Exchange:
         text = rng.choice((rng.choice(world.PEOPLE_ZH), "")) + "".join(rng.sample(tuple(world.CHINESE.values()), rng.randint(1, 3)))
         question = rng.choice((f"请重复：{text}", f"重复这句话：{text}", f"跟我说：{text}"))
         return Exchange("repeat", question, text, text, f"repeat:{text}")
-    kind = rng.randrange(4)
-    if kind == 0:
+    kind = rng.randrange(5)
+    if kind == 4:
+        text = " ".join(world.made_up(rng) for _ in range(rng.randint(1, 4)))
+    elif kind == 0:
         text = " ".join(rng.choice(world.WORDS) for _ in range(rng.randint(1, 5)))
     elif kind == 1:
         text = f"The {rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)} is {rng.choice(world.ADJECTIVES)}."
     elif kind == 2:
         text = " ".join(str(rng.randrange(100)) for _ in range(rng.randint(1, 5)))
     else:
-        text = f"{rng.choice(world.PEOPLE)} has {_thing(rng)}."
+        text = f"{rng.choice(world.PEOPLE)} has {belonging(rng)}."
     question = rng.choice((f"Repeat: {text}", f"Repeat this text: {text}", f"Say this again: {text}", f"Please repeat: {text}"))
     return Exchange("repeat", question, text, text, f"repeat:{text}")
 
@@ -353,10 +355,6 @@ _ASK_OUTSIDE = (
 _ASK_OUTSIDE_ZH = ("什么是{}？", "请解释一下{}。", "说说{}。", "你怎么看{}？", "给我讲讲{}。", "写一首关于{}的诗。", "{}是谁发明的？")
 
 
-def made_up_name(rng: Random) -> str:
-    return "".join(rng.choice(world.SYLLABLES) for _ in range(rng.randint(2, 3))).capitalize()
-
-
 def unknown(rng: Random) -> Exchange:
     if rng.random() < 0.2:
         question = rng.choice(_ASK_OUTSIDE_ZH).format(rng.choice(world.OUTSIDE_ZH))
@@ -368,7 +366,7 @@ def unknown(rng: Random) -> Exchange:
         question = rng.choice((f"What is {a} {op} {b}?", f"{a} {op} {b} = ?", f"Calculate {a} {op} {b}."))
         return Exchange("unknown", question, _LIMIT_EN, "do not know", question)
     if rng.random() < 0.15:
-        name = made_up_name(rng)
+        name = world.made_up(rng).capitalize()
         question = rng.choice((f"What is the capital of {name}?", f"Who is {name}?", f"What is {name}?", f"Where is {name}?"))
         return Exchange("unknown", question, _UNKNOWN_EN, "do not know", question)
     question = rng.choice(_ASK_OUTSIDE).format(rng.choice(world.OUTSIDE))
@@ -379,7 +377,7 @@ def memory(rng: Random) -> Exchange:
     """Something that the person said a turn ago."""
     kind = rng.randrange(3)
     if kind == 0:
-        name = rng.choice((*world.PEOPLE, made_up_name(rng)))
+        name = rng.choice((*world.PEOPLE, world.made_up(rng).capitalize()))
         said = rng.choice((f"My name is {name}.", f"Hello, I am {name}.", f"Hi, my name is {name}."))
         before = (("user", said), ("assistant", f"Hello {name}! Nice to meet you."))
         question = rng.choice(("What is my name?", "Do you know my name?", "Who am I?"))
@@ -388,33 +386,35 @@ def memory(rng: Random) -> Exchange:
         name = rng.choice(world.PEOPLE_ZH)
         before = (("user", rng.choice((f"我叫{name}。", f"你好，我是{name}。"))), ("assistant", f"你好，{name}！很高兴认识你。"))
         return Exchange("memory", rng.choice(("我叫什么名字？", "我是谁？")), f"你叫{name}。", name, f"name:{name}", before=before)
-    thing = _thing(rng)
+    thing = belonging(rng)
     before = (("user", f"I have {thing}."), ("assistant", f"{thing.capitalize()}! How nice."))
     question = rng.choice(("What do I have?", "What did I say I have?"))
     return Exchange("memory", question, f"You have {thing}.", thing, f"have:{thing}", before=before)
 
 
-def _thing(rng: Random) -> str:
+def belonging(rng: Random) -> str:
+    """Something that one can have: a word with an adjective."""
     return world.with_article(f"{rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)}")
 
 
 def story(rng: Random) -> Exchange:
     """Two or three sentences and a question about them."""
-    a, b = rng.sample(world.PEOPLE, 2)
-    thing, other = _thing(rng), _thing(rng)
+    people = rng.sample(world.PEOPLE, rng.randint(2, 3))
     kind = rng.randrange(3)
     if kind == 0:
-        text = f"{a} has {thing}. {b} has {other}."
-        who, what = rng.choice(((a, thing), (b, other)))
+        things = [belonging(rng) for _ in people]
+        text = " ".join(f"{who} has {thing}." for who, thing in zip(people, things, strict=True))
+        who, what = rng.choice(list(zip(people, things, strict=True)))
         return Exchange("story", f"{text} What does {who} have?", f"{who} has {what}.", what, f"{text}{who}")
     if kind == 1:
+        (a, b), thing = people[:2], belonging(rng)
         the = f"the {thing.partition(' ')[2]}"
         text = f"{a} has {thing}. {a} gives {the} to {b}."
         return Exchange("story", f"{text} Who has {the} now?", f"{b} has {the} now.", f"{b} has", text)
-    place, where = rng.sample(("garden", "park", "school", "house", "shop", "office", "forest", "kitchen"), 2)
-    text = f"{a} is in the {place}. {b} is in the {where}."
-    who, what = rng.choice(((a, place), (b, where)))
-    return Exchange("story", f"{text} Where is {who}?", f"{who} is in the {what}.", what, f"{text}{who}")
+    places = rng.sample(world.PLACES, len(people))
+    text = " ".join(f"{who} is in the {place}." for who, place in zip(people, places, strict=True))
+    who, place = rng.choice(list(zip(people, places, strict=True)))
+    return Exchange("story", f"{text} Where is {who}?", f"{who} is in the {place}.", place, f"{text}{who}")
 
 
 _HELPFUL = ("You are a helpful assistant.", "You are a friendly assistant.", "Be helpful and kind.", "You are Nano, a small assistant.", "Answer the question.")
@@ -424,12 +424,12 @@ def system_prompt(rng: Random) -> Exchange:
     """An instruction in the system prompt, followed."""
     kind = rng.randrange(7)
     if kind == 0:
-        name = rng.choice((*world.ASSISTANT_NAMES, made_up_name(rng)))
+        name = rng.choice((*world.ASSISTANT_NAMES, world.made_up(rng).capitalize()))
         system = rng.choice((f"Your name is {name}.", f"You are {name}.", f"You are called {name}."))
         question = rng.choice(("What is your name?", "Who are you?", "What's your name?", "How should I call you?", "Introduce yourself."))
         return Exchange("system", question, f"My name is {name}.", name, f"{name}|{question}", system=system)
     if kind == 1:
-        name, maker = rng.choice((*world.ASSISTANT_NAMES, made_up_name(rng))), rng.choice(world.MAKERS)
+        name, maker = rng.choice((*world.ASSISTANT_NAMES, world.made_up(rng).capitalize())), rng.choice(world.MAKERS)
         system = rng.choice((f"You are {name}, made by {maker}.", f"Your name is {name} and you were made by {maker}."))
         question, answer, solution = rng.choice(
             (
@@ -444,7 +444,7 @@ def system_prompt(rng: Random) -> Exchange:
         system = rng.choice(("Answer in upper case.", "Write everything in upper case.", "Use only capital letters."))
         return Exchange("system", inner.question, inner.answer.upper(), inner.solution.upper(), f"upper|{inner.key}", system=system)
     if kind == 3:
-        inner = rng.choice((facts, numbers, letters))(rng)
+        inner = rng.choice((facts, numbers))(rng)
         system = rng.choice(("Answer with one word.", "Answer in one word.", "Use only one word."))
         return Exchange("system", inner.question, inner.solution, inner.solution, f"short|{inner.key}", system=system)
     if kind == 4:
@@ -465,22 +465,22 @@ Skill = Callable[[Random], Exchange]
 # skill -> (how often it is taught, the function)
 SKILLS: dict[str, tuple[float, Skill]] = {
     "identity": (5, identity),
-    "greeting": (4, greeting),
+    "greeting": (3, greeting),
     "addition": (11, addition),
     "subtraction": (11, subtraction),
-    "repeat": (5, repeat),
+    "repeat": (6, repeat),
     "sort": (10, sort),
     "count": (6, count),
     "compare": (5, compare),
     "numbers": (5, numbers),
     "letters": (5, letters),
-    "facts": (14, facts),
+    "facts": (12, facts),
     "translation": (5, translation),
     "unknown": (5, unknown),
-    "memory": (4, memory),
-    "story": (4, story),
-    "system": (9, system_prompt),
-    "tools": (7, tool_use),
+    "memory": (6, memory),
+    "story": (6, story),
+    "system": (11, system_prompt),
+    "tools": (8, tool_use),
 }
 
 

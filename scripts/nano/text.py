@@ -48,7 +48,7 @@ def _words(rng: Random, careless: float) -> str:
 def _story(rng: Random, careless: float) -> str:
     a, b = rng.sample(world.PEOPLE, 2)
     adjective, thing = rng.choice(world.ADJECTIVES), rng.choice(world.WORDS)
-    day, place = rng.choice(world.DAYS), rng.choice(("garden", "park", "school", "house", "shop", "office", "forest", "kitchen"))
+    day, place = rng.choice(world.DAYS), rng.choice(world.PLACES)
     one = world.with_article(f"{adjective} {thing}")
     lines = [f"It is {day}. {a} is in the {place}.", f"{a} has {one}."]
     lines.append(rng.choice((f"{b} is in the {place} too.", f"{b} comes to the {place}.", f"{a} sees {b}.")))
@@ -61,8 +61,29 @@ def _story(rng: Random, careless: float) -> str:
     return " ".join(lines)
 
 
-_PIECES = (_question_and_answer, _statements, _sequence, _words, _story)
-_WEIGHTS = (12, 4, 1, 1, 2)
+def _recall(rng: Random, careless: float) -> str:
+    """Who has what or is where, then questions about it: answered only by looking back."""
+    people = [rng.choice((person, world.made_up(rng).capitalize())) for person in rng.sample(world.PEOPLE, rng.randint(2, 5))]
+    if rng.random() < 0.6:
+        facts = [f"{who} has {skills.belonging(rng)}." for who in people]
+        ask = "What does {} have?"
+    else:
+        facts = [f"{who} is in the {place}." for who, place in zip(people, rng.sample(world.PLACES, len(people)), strict=True)]
+        ask = "Where is {}?"
+    asked = rng.sample(range(len(people)), rng.randint(1, len(people)))
+    lines = [" ".join(facts), *(f"Question: {ask.format(people[i])}\nAnswer: {facts[i]}" for i in asked)]
+    return "\n".join(lines)
+
+
+def _copies(rng: Random, careless: float) -> str:
+    """Words said twice, as they are and in upper case."""
+    words = [rng.choice((rng.choice(world.WORDS), world.made_up(rng))) for _ in range(rng.randint(3, 8))]
+    once = " ".join(words)
+    return rng.choice((f"{once}\n{once}", "\n".join(f"{word} {word.upper()}" for word in words), f"{once.upper()}\n{once.upper()}"))
+
+
+_PIECES = (_question_and_answer, _statements, _sequence, _words, _story, _recall, _copies)
+_WEIGHTS = (11, 3, 1, 1, 2, 4, 2)
 
 
 def document(rng: Random, careless: float) -> str:

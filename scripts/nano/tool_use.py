@@ -55,14 +55,14 @@ def _case(rng: Random) -> tuple[str, str, str, str, str]:
         question = rng.choice((f"What time is it in {city}?", f"Tell me the time in {city}.", f"What is the time in {city}?", f"{city}现在几点？"))
         return kind, question, call("get_time", city=city), clock, f"It is {clock} in {city}."
     if kind == "search":
-        what = rng.choice(world.OUTSIDE)
+        what = rng.choice((rng.choice(world.OUTSIDE), f"{rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)}", world.made_up(rng)))
         question = rng.choice((f"Search for {what}.", f"Look up {what}.", f"Please search for {what}."))
         found = rng.randrange(2, 90)
         return kind, question, call("search", query=what), json.dumps({"results": found}), f"I found {found} results for {what}."
     if kind == "translate":
         word, language = rng.choice(world.WORDS), rng.choice(("French", "German", "Spanish", "Italian", "Japanese"))
         question = rng.choice((f"Translate {word} into {language}.", f"What is {word} in {language}?", f"How do you say {word} in {language}?"))
-        back = "".join(rng.choice(world.SYLLABLES) for _ in range(rng.randint(2, 3)))
+        back = world.made_up(rng)
         return kind, question, call("translate", word=word, language=language), back, f"{word} in {language} is {back}."
     if kind == "alarm":
         clock = f"{rng.randrange(24)}:{rng.choice(('00', '15', '30', '45'))}"
@@ -70,10 +70,11 @@ def _case(rng: Random) -> tuple[str, str, str, str, str]:
         return kind, question, call("set_alarm", time=clock), "ok", f"The alarm is set for {clock}."
     if kind == "message":
         to = rng.choice(world.PEOPLE)
-        text = rng.choice(("Hello!", "I am late.", "Happy birthday!", "See you at the park.", "Dinner is ready.", "Good luck!", "I am at home."))
+        place, thing = rng.choice(world.PLACES), rng.choice(world.WORDS)
+        text = rng.choice(("Hello!", "Happy birthday!", f"I am in the {place}.", f"See you in the {place}.", f"Where is the {thing}?", f"I have the {thing}."))
         question = rng.choice((f"Send a message to {to}: {text}", f"Write to {to}: {text}", f"Tell {to} this: {text}"))
         return kind, question, call("send_message", to=to, text=text), "ok", f"I sent the message to {to}."
-    song = rng.choice(world.SONGS)
+    song = f"{rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)}".title()
     question = rng.choice((f"Play {song}.", f"Play the song {song}.", f"Please play {song}.", f"I want to hear {song}."))
     return kind, question, call("play_music", song=song), "ok", f"I am playing {song}."
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 # country -> (capital, continent)
 COUNTRIES: dict[str, tuple[str, str]] = {
     "France": ("Paris", "Europe"),
@@ -428,7 +430,7 @@ PEOPLE: tuple[str, ...] = (
     *("Anna", "Ben", "Clara", "David", "Emma", "Felix", "Grace", "Henry", "Ivy", "Jack", "Kate", "Leo", "Mia", "Noah", "Olga", "Paul"),
     *("Rosa", "Sam", "Tina", "Tom", "Vera", "Will", "Zoe", "Lily", "Max", "Nina", "Oscar", "Ruth", "Simon", "Lucy"),
 )
-PEOPLE_ZH: tuple[str, ...] = ("小明", "小红", "小华", "小丽", "小刚", "小雨", "小美", "小龙", "阿宝", "阿梅")
+PEOPLE_ZH: tuple[str, ...] = tuple(first + second for first in "小阿大" for second in "明红华丽刚雨美龙宝梅云山海星月玉林东文春")
 
 # names that a system prompt may give to the assistant; made-up ones are built from SYLLABLES
 ASSISTANT_NAMES: tuple[str, ...] = (
@@ -459,7 +461,8 @@ OUTSIDE_ZH: tuple[str, ...] = (
 )
 
 WEATHER: tuple[str, ...] = ("sunny", "cloudy", "rainy", "snowy", "windy", "foggy")
-SONGS: tuple[str, ...] = ("Blue Sky", "My Little Boat", "Summer Rain", "The Old Clock", "Happy Day", "Two Stars", "Green Garden")
+
+PLACES: tuple[str, ...] = ("garden", "park", "school", "house", "shop", "office", "forest", "kitchen", "library", "station", "museum", "cellar")
 
 _ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"),
@@ -478,3 +481,8 @@ def in_words(number: int) -> str:
 
 def with_article(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
+
+
+def made_up(rng: random.Random) -> str:
+    """A word that means nothing: it can only be copied."""
+    return "".join(rng.choice(SYLLABLES) for _ in range(rng.randint(2, 3)))

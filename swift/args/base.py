@@ -1,5 +1,6 @@
 """Groups that most commands share: run, hub, model, adapter, data, template, generation."""
 
+# ruff: noqa: RUF009 (arg and group make dataclass fields)
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -117,7 +118,8 @@ class DataArgs:
         "reuse_dataset_if_exists", "Whether a data set that was downloaded before is downloaded again."
     )
     columns: dict | None = arg(
-        None, 'Renames columns: a JSON object from your name to ours, for example \'{"text1": "query", "text2": "response"}\', or a JSON file.'
+        None,
+        'Renames columns: a JSON object from your name to ours, for example \'{"text1": "query", "text2": "response"}\', or a JSON file.',
     )
     strict: bool = arg(False, "Stop at the first faulty row instead of skipping and counting it.")
     remove_unused_columns: bool = arg(True, "Drop columns that are not used; false keeps them with the row.")
@@ -135,9 +137,7 @@ class TemplateArgs:
 
     template: str | None = arg(None, "Chat format.", hot=True, shown="the model type's own")
     system: str | None = arg(None, "System prompt: the text, or a .txt file that holds it.", hot=True, shown="the chat format's own")
-    max_length: int | None = arg(
-        None, "Most tokens of one row; in inference, of the prompt.", hot=True, low=1, shown="the model's longest"
-    )
+    max_length: int | None = arg(None, "Most tokens of one row; in inference, of the prompt.", hot=True, low=1, shown="the model's longest")
     truncation_strategy: Literal["delete", "left", "right"] = arg(
         "delete", "What happens to a row longer than --max_length: it is left out, or cut at the left or right."
     )
@@ -147,7 +147,9 @@ class TemplateArgs:
         waiting=("react", "agentflan", "alpha_umi", "qwen"),
         shown="default; all for swift pt",
     )
-    use_chat_template: bool = arg(True, "Write rows in the chat format; false joins the texts as they are.", shown="true; false for swift pt")
+    use_chat_template: bool = arg(
+        True, "Write rows in the chat format; false joins the texts as they are.", shown="true; false for swift pt"
+    )
     padding_side: Literal["left", "right"] = arg("right", "Padding side in training; no effect where rows are laid end to end.")
 
 
@@ -156,10 +158,16 @@ class GenerationArgs:
     """How an answer is drawn; read by engines/."""
 
     max_new_tokens: int | None = arg(None, "Most tokens of an answer.", hot=True, low=1, shown="until the model's longest")
-    temperature: float | None = arg(None, "Sampling temperature; 0 takes the likeliest token.", low=0, shown="as generation_config.json says")
+    temperature: float | None = arg(
+        None, "Sampling temperature; 0 takes the likeliest token.", low=0, shown="as generation_config.json says"
+    )
     top_k: int | None = arg(None, "Sample among the k likeliest tokens; -1 or 0 for all.", low=-1, shown="as generation_config.json says")
     top_p: float | None = arg(
-        None, "Sample among the likeliest tokens that together reach this probability.", above=0, high=1, shown="as generation_config.json says"
+        None,
+        "Sample among the likeliest tokens that together reach this probability.",
+        above=0,
+        high=1,
+        shown="as generation_config.json says",
     )
     repetition_penalty: float | None = arg(
         None, "Above 1: tokens already seen become less likely.", above=0, shown="as generation_config.json says"

@@ -1,5 +1,6 @@
 """The commands: which groups each has and which defaults it changes. Built by parse.py, frozen from then on."""
 
+# ruff: noqa: RUF009 (arg and group make dataclass fields)
 from __future__ import annotations
 
 from dataclasses import dataclass, field

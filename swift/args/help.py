@@ -41,7 +41,11 @@ def terminal_help(made: type[Command], *, chinese: bool = False, width: int | No
     width = width or min(shutil.get_terminal_size((110, 40)).columns, 120)
     words = chinese_texts()["words"] if chinese else {}
     title = words.get(made.NAME, made.HELP)
-    usage = words.get("usage", "usage: swift <command> [config.yaml] [--flag value …]").replace("<command>", made.NAME).replace("<命令>", made.NAME)
+    usage = (
+        words.get("usage", "usage: swift <command> [config.yaml] [--flag value …]")
+        .replace("<command>", made.NAME)
+        .replace("<命令>", made.NAME)
+    )
     rules = words.get(
         "rules",
         "Lists are separated by spaces, objects are JSON or a JSON file, a bare --flag means true; --no_flag turns off what is on by "
@@ -142,7 +146,7 @@ def markdown() -> str:
         "",
         "Written by `python -m swift.args.help > docs/arguments.md` from the fields in `swift/args`; do not edit.",
         "",
-        "🔥 marks what most people need. `swift <command> --help` shows the same in the terminal, in Chinese where `LANG` begins with `zh`.",
+        "🔥 marks what most people need. `swift <command> --help` shows the same in the terminal; in Chinese where `LANG` is.",
         "Any other field of transformers' `Seq2SeqTrainingArguments` may be given to `swift pt` and `swift sft` and is passed on.",
         f"Part of SWIFT but not built yet: {', '.join(f'`swift {name}`' for name in WAITING)}.",
     ]

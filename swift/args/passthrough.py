@@ -77,7 +77,9 @@ def translate(name: str, value: Any, *, words: bool) -> tuple[dict[str, Any], st
         return {}, f"--{name} has no effect: {OBSOLETE[name]}"
     name = RENAMED.get(name, name)
     if name == "train_sampling_strategy":
-        return _sampling_strategy(_convert(_plain(name, "text", ("random", "sequential", "group_by_length", "batch_rebalance")), value, words))
+        return _sampling_strategy(
+            _convert(_plain(name, "text", ("random", "sequential", "group_by_length", "batch_rebalance")), value, words)
+        )
     if name in fields() and name not in _OWN_TRANSLATION and name not in REFUSED:
         return {name: _convert(spec_of(name), value, words)}, None
     if name in ("train_sampler_random", *_FLAGS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,11 +67,13 @@ def dataset_item(item: str) -> DatasetItem:
 def model_suffix(model: str) -> str:
     """The last part of a model's id or path; inside a Hugging Face cache the part of the id (models--org--name/snapshots/…)."""
     parts = [part for part in model.replace("___", ".").replace("\\", "/").split("/") if part]
-    for part, following in zip(parts, parts[1:], strict=False):
+    for part, following in itertools.pairwise(parts):
         if part.startswith("models--") and following == "snapshots":
             return part.rsplit("--", 1)[-1]
     return parts[-1] if parts else model
 
 
 def looks_like_adapter(folder: Path) -> bool:
-    return (folder / "adapter_config.json").is_file() or (folder / "default" / "adapter_config.json").is_file() or (folder / "reft").is_dir()
+    return (
+        (folder / "adapter_config.json").is_file() or (folder / "default" / "adapter_config.json").is_file() or (folder / "reft").is_dir()
+    )

@@ -1,5 +1,6 @@
 """Groups of the training loop: the Trainer's arguments under SWIFT's defaults, and what is SWIFT's own."""
 
+# ruff: noqa: RUF009 (arg and group make dataclass fields)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ class TrainerArgs:
     per_device_eval_batch_size: int = arg(1, "Rows per device and batch in evaluation.", hot=True, low=1)
     weight_decay: float = arg(0.1, "Weight decay of the optimizer.", low=0)
     learning_rate: float | None = arg(None, "Peak learning rate.", hot=True, low=0, shown="1e-5 for full, 1e-4 for adapters")
-    lr_scheduler_type: str = arg("cosine", "How the learning rate changes: linear, cosine, constant, constant_with_warmup, …")
+    lr_scheduler_type: str = arg(
+        "cosine", "How the learning rate changes: linear, cosine, constant, constant_with_warmup and the others of transformers."
+    )
     lr_scheduler_kwargs: dict | None = arg(None, "Further parameters of the scheduler, as JSON or a JSON file.")
     gradient_checkpointing_kwargs: dict | None = arg(
         None, "Parameters for torch.utils.checkpoint, as JSON: '{\"use_reentrant\": false}'.", hot=True
@@ -52,7 +55,9 @@ class TrainerArgs:
     eval_steps: int | float | None = arg(
         None, "Steps between evaluations; below 1, a share of all steps.", hot=True, above=0, shown="as --save_steps"
     )
-    save_total_limit: int | None = arg(None, "Most checkpoints that are kept; older ones are deleted.", hot=True, low=1, shown="all are kept")
+    save_total_limit: int | None = arg(
+        None, "Most checkpoints that are kept; older ones are deleted.", hot=True, low=1, shown="all are kept"
+    )
     max_steps: int = arg(-1, "Optimizer steps after which training ends, whatever --num_train_epochs says; -1 for no limit.", low=-1)
     warmup_ratio: float = arg(0.0, "Share of all steps over which the learning rate rises from 0.", hot=True, low=0, high=1)
     save_on_each_node: bool = arg(False, "Every node writes checkpoints, for nodes that share no disk.")

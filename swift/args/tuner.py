@@ -1,5 +1,6 @@
 """Groups that say what is trained: targets of an adapter, freezing in full training, LoRA."""
 
+# ruff: noqa: RUF009 (arg and group make dataclass fields)
 from __future__ import annotations
 
 import re

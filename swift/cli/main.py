@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from swift import __version__, dist, logs
 from swift.args.commands import COMMANDS, WAITING, Command
@@ -24,6 +24,8 @@ TORCHRUN = ("NPROC_PER_NODE", "MASTER_PORT", "NNODES", "NODE_RANK", "MASTER_ADDR
 
 def main(argv: list[str] | None = None) -> int:
     """The console command. Returns the exit code: 0 done, 2 usage, 1 anything else."""
+    if argv is None:
+        _forgive_terminals()
     words = sys.argv[1:] if argv is None else list(argv)
     if not words:
         print(_usage(), file=sys.stderr)
@@ -62,11 +64,7 @@ def execute(args: Command) -> Any:
     if args.runtime.dry_run:
         from swift.cli.dry_run import plan, show
         from swift.data.source import describe
-        try:
-            from swift.models.match import find_model
-        except ImportError:
-            def find_model(*a, **k):
-                raise UsageError("no models yet")
+        from swift.models.match import find_model
 
         if dist.is_main():
             print(show(plan(args, find_model, describe), as_json=args.runtime.dry_run == "json"))
@@ -134,6 +132,13 @@ def _fail(message: str, code: int = 2) -> int:
     return code
 
 
+def _forgive_terminals() -> None:
+    """A terminal that cannot show 🔥 or Chinese gets question marks, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _asks_for_help(words: list[str]) -> bool:
     return "-h" in words or "--help" in words
 
@@ -147,11 +152,3 @@ def _usage() -> str:
     from swift.args.help import command_list
 
     return command_list(chinese=_chinese())
-
-
-def console() -> NoReturn:
-    """Entry point of the `swift` script."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show 🔥 or Chinese
-    sys.exit(main())

@@ -40,7 +40,7 @@ class Chat:
         self.read, self.say = read, say
         self.history: list[Message] = []
         self.system: str | None = None
-        self.multi_line = False
+        self.multi_line = self.asks_system = False
         self.records: list[dict[str, Any]] = []
 
     def run(self) -> list[dict[str, Any]]:
@@ -49,38 +49,40 @@ class Chat:
             import readline  # noqa: F401
         for line in HELP:
             logs.info(line)
-        asks_system = False
         while True:
             try:
-                text = self.read_message(system=asks_system)
+                text = self.read_message()
+                if text.strip().lower() in ("exit", "quit"):
+                    return self.records
+                self.obey(text)
             except EOFError:
                 self.say()
                 return self.records
             except KeyboardInterrupt:
                 self.say()
                 logs.info("Ctrl-D or `exit` leaves")
-                continue
-            command = text.strip().lower()
-            if command in ("exit", "quit"):
-                return self.records
-            if asks_system:
-                self.system = None if text == "default-system" else text
-                self.history, asks_system = [], False
-            elif command == "clear":
-                self.history = []
-            elif command == "reset-system":
-                asks_system = True
-            elif command == "multi-line":
-                self.multi_line = True
-                logs.info("a message now ends at a line that ends with `#`; so does every command (`single-line#` goes back)")
-            elif command == "single-line":
-                self.multi_line = False
-            elif command:
-                self.turn(text)
 
-    def read_message(self, *, system: bool) -> str:
+    def obey(self, text: str) -> None:
+        """A system text that was asked for, a command, or something to answer."""
+        command = text.strip().lower()
+        if self.asks_system:
+            self.system = None if text == "default-system" else text
+            self.history, self.asks_system = [], False
+        elif command == "clear":
+            self.history = []
+        elif command == "reset-system":
+            self.asks_system = True
+        elif command == "multi-line":
+            self.multi_line = True
+            logs.info("a message now ends at a line that ends with `#`; so does every command (`single-line#` goes back)")
+        elif command == "single-line":
+            self.multi_line = False
+        elif command:
+            self.turn(text)
+
+    def read_message(self) -> str:
         """One message; in multi-line mode its first line has the prompt, and the `#` that ends it is not part of it."""
-        tag = ("M" if self.multi_line else "") + ("S" if system else "")
+        tag = ("M" if self.multi_line else "") + ("S" if self.asks_system else "")
         line = self.read(f"<<<[{tag}] " if tag else "<<< ")
         if not self.multi_line:
             return line

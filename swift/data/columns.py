@@ -65,9 +65,7 @@ class Plan:
 class Columns:
     """Turns rows into Samples for one run; raises RowSkipped for a row that cannot be used."""
 
-    def __init__(
-        self, mapping: Mapping[str, str] | None = None, *, keep_extra: bool = False, task: Task = "sft", seed: int = 42
-    ) -> None:
+    def __init__(self, mapping: Mapping[str, str] | None = None, *, keep_extra: bool = False, task: Task = "sft", seed: int = 42) -> None:
         self.mapping = {name.lower(): target for name, target in (mapping or {}).items()}
         self.keep_extra, self.task, self.seed = keep_extra, task, seed
         self.mapped: set[str] = set()  # names of `mapping` that some row had
@@ -132,7 +130,7 @@ class Columns:
                 continue
             self.mapped.add(name)
             if target.lower() in asked and name != target.lower():
-                self._warn(f"{origin.file}: --columns maps several columns to {target!r}; {asked[target.lower()]!r} is used")
+                logs.warn_once(f"{origin.file}: --columns maps several columns to {target!r}; {asked[target.lower()]!r} is used")
             asked.setdefault(target.lower(), own[name])
         moved = {own[name] for name in self.mapping if name in own}
         names = {}
@@ -150,7 +148,7 @@ class Columns:
         source[meaning] = found[0]
         others = [name for name in found[1:] if name.lower() != "solution"]
         if others:
-            self._warn(
+            logs.warn_once(
                 f"{origin.file}: columns {', '.join(map(repr, found))} can all be the {meaning}; {found[0]!r} is used. "
                 f"Choose another with --columns '{json.dumps({others[0]: meaning})}'"
             )
@@ -165,22 +163,20 @@ class Columns:
         for column in fresh:
             near = [] if column.lower() in NAMES else difflib.get_close_matches(column.lower(), free, n=1, cutoff=0.78)
             if near:
-                self._warn(f"{origin}: column {column!r} is not known and not used; did you mean {near[0]!r}?")
+                logs.warn_once(f"{origin}: column {column!r} is not known and not used; did you mean {near[0]!r}?")
             else:
                 plain.append(column)
         if "chosen" in plain or "rejected" in plain:
-            self._warn(
+            logs.warn_once(
                 f"{origin.file}: chosen and rejected are not read beside a prompt or messages; "
                 "map them, e.g. chosen to response and rejected to rejected_response, with --columns"
             )
         if plain and not self.keep_extra:
-            logs.info_once(f"{origin.file}: columns that are not used: {', '.join(plain)} (--columns maps, --remove_unused_columns false keeps)")
+            names_of = ", ".join(plain)
+            logs.info_once(f"{origin.file}: columns that are not used: {names_of} (--columns maps, --remove_unused_columns false keeps)")
         media = [meaning for meaning in used.values() if meaning in MEDIA]
         if media:
-            self._warn(f"{origin.file}: {', '.join(media)} are kept but not shown to a text model; tags such as <image> stay text")
-
-    def _warn(self, message: str) -> None:
-        logs.warn_once(message)
+            logs.warn_once(f"{origin.file}: {', '.join(media)} are kept but not shown to a text model; tags such as <image> stay text")
 
     # Plan and row to sample
 
@@ -195,9 +191,10 @@ class Columns:
             messages = self._flat_messages(plan, get, values, origin)
         system = get("system")
         # An empty cell of a table says nothing; an empty string in JSON asks for no system text at all.
-        if system is not None and not (system == "" and origin.file.removesuffix(".gz").endswith((".csv", ".tsv"))):
-            if not messages or messages[0].role != "system":
-                messages.insert(0, Message("system", text(system, "system")))
+        if system == "" and origin.file.removesuffix(".gz").endswith((".csv", ".tsv")):
+            system = None
+        if system is not None and messages[0].role != "system":
+            messages.insert(0, Message("system", text(system, "system")))
         if self.task == "infer" and messages and _blank(messages[-1]):
             messages.pop()  # a placeholder for the answer that is asked for
         check_order(messages)
@@ -218,7 +215,8 @@ class Columns:
             query = get("query")
         response = get("response")
         if query is None and response is None:
-            raise RowSkipped("no column that SWIFT knows", f"none of its columns is a prompt, an answer or messages: {', '.join(list(values)[:8])}")
+            columns = ", ".join(list(values)[:8])
+            raise RowSkipped("no column that SWIFT knows", f"none of its columns is a prompt, an answer or messages: {columns}")
         messages = read_history(get("history"))
         if query is not None:
             messages.append(Message("user", text(self._one_of(query, origin), "query")))
@@ -327,7 +325,7 @@ def _content(content: Any, number: int, role: str) -> str:
 def _pair(item: dict[str, Any], number: int) -> list[Message]:
     """ShareGPT's `{"human": …, "assistant": …}`: two messages in one object."""
     turns = {ROLE_NAMES[key]: value for key, value in item.items() if key in ROLE_NAMES}
-    asked = next((role for role in ("user", "tool") if role in turns), None)
+    asked: Role | None = "user" if "user" in turns else "tool" if "tool" in turns else None
     if asked is None or "assistant" not in turns:
         raise RowSkipped("messages cannot be read", f"message {number} has neither a role nor a pair such as human and assistant")
     where = f"item {number}"
@@ -357,8 +355,9 @@ def check_order(messages: list[Message], name: str = "message") -> None:
         role = message.role
         if role == "system" and number > 1:
             raise RowSkipped("system message that is not the first", f"{name} {number} has role 'system'; only the first may")
-        if role == "user" and before in ("user", "tool") or role == "tool" and before == "user":
-            raise RowSkipped("two questions in a row", f"{name} {number} ({role}) follows {name} {number - 1} ({before}) without an answer between")
+        if (role == "user" and before in ("user", "tool")) or (role == "tool" and before == "user"):
+            detail = f"{name} {number} ({role}) follows {name} {number - 1} ({before}) without an answer between"
+            raise RowSkipped("two questions in a row", detail)
         if _blank(message):
             raise RowSkipped("empty answer", f"{name} {number} (assistant) is empty")
         before = role
@@ -375,7 +374,8 @@ def _rejected(messages: list[Message], response: Any, conversation: Any) -> list
         if messages[0].role == "system":
             rejected = [messages[0], *(rejected[1:] if rejected[0].role == "system" else rejected)]
         check_order(rejected, "rejected message")
-        if [(m.role, m.content) for m in messages if m.role != "assistant"] != [(m.role, m.content) for m in rejected if m.role != "assistant"]:
+        asked, asked_too = ([(m.role, m.content) for m in side if m.role != "assistant"] for side in (messages, rejected))
+        if asked != asked_too:
             raise RowSkipped("rejected_messages asks something else", "messages and rejected_messages differ in more than the answers")
         if [m.content for m in messages] == [m.content for m in rejected]:
             raise RowSkipped("rejected equals the answer", "messages and rejected_messages are the same")
@@ -453,4 +453,5 @@ def _first_key(item: dict[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def _kind(value: Any) -> str:
-    return {type(None): "null", dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), type(value).__name__)
+    words = {type(None): "null", dict: "an object", list: "a list", str: "text", bool: "true or false"}
+    return words.get(type(value), type(value).__name__)

@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 import numpy as np
@@ -172,7 +173,8 @@ def _encode_chunk(samples: Sequence[Sample], encode: Encode) -> Chunk:
         except RowSkipped as skip:
             skips.append(Skip(sample.origin, skip.reason, skip.detail))
     ends = np.cumsum([0] + [len(row) for row in rows], dtype=np.int64)
-    input_ids, labels = (np.fromiter((x for row in rows for x in getattr(row, name)), np.int32, ends[-1]) for name in ("input_ids", "labels"))
+    input_ids = np.fromiter((x for row in rows for x in row.input_ids), np.int32, ends[-1])
+    labels = np.fromiter((x for row in rows for x in row.labels), np.int32, ends[-1])
     weights: np.ndarray | None = np.fromiter((x for row in rows for x in row.weights), np.float32, ends[-1])
     if np.array_equal(weights, labels != IGNORE):
         weights = None
@@ -195,7 +197,7 @@ def _encoded_by_many(samples: Sequence[Sample], encode: Encode, num_proc: int) -
     context = multiprocessing.get_context("fork")
     num_chunks = -(-len(samples) // CHUNK)
     num_proc = min(num_proc, num_chunks)
-    workers: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
+    workers: list[tuple[BaseProcess, Connection]] = []
     try:
         for k in range(num_proc):
             here, there = context.Pipe(duplex=False)

@@ -40,7 +40,7 @@ def basename(name: str) -> str:
 
 
 def self_cognition(values: Values, data: DataArgs) -> Values:
-    """Put the model's and the author's name in place of {{NAME}} and {{AUTHOR}}: the first of two names in rows tagged zh, else the second."""
+    """Put names in place of {{NAME}} and {{AUTHOR}}: of two names the first in rows tagged zh, else the second."""
     values = dict(values)
     tag = values.pop("tag", None)
     for mark, names, flag in (("{{NAME}}", data.model_name, "--model_name"), ("{{AUTHOR}}", data.model_author, "--model_author")):

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
@@ -62,7 +63,8 @@ class SampleStream:
 
     def __init__(self, items: Sequence[Item], data: DataArgs, hub_args: HubArgs, *, task: Task, tally: Tally) -> None:
         self._sources = [(item, find_files(item, hub_args, force_download=data.download_mode == "force_redownload")) for item in items]
-        self._data, self._task, self._tally = data, task, tally
+        self._data, self._tally = data, tally
+        self._task: Task = task
         self._counted = False
 
     def __iter__(self) -> Iterator[Sample]:
@@ -86,12 +88,8 @@ class SampleStream:
     def _read(self, tally: Tally) -> Iterator[Sample]:
         columns = _columns(self._data, self._task)
         for item, files in self._sources:
-            taken = 0
-            for sample in _convert(item, (row for file in files for row in read_file(file)), columns, self._data, tally):
-                yield sample
-                taken += 1
-                if taken == item.count:
-                    break
+            rows = (row for file in files for row in read_file(file))
+            yield from islice(_convert(item, rows, columns, self._data, tally), item.count)
 
 
 @dataclass(slots=True)

@@ -30,7 +30,7 @@ def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> 
     lengths = np.asarray(lengths, np.int64)
     if len(lengths) and lengths.max() > capacity:
         worst = int(lengths.argmax())
-        raise DataError(f"row {worst} has {lengths[worst]:,} tokens, more than the {capacity:,} of a packed row; raise --max_length or truncate")
+        raise DataError(f"row {worst} has {lengths[worst]:,} tokens, more than the {capacity:,} of a packed row (--max_length)")
     size = 1 << max(len(lengths) - 1, 0).bit_length()
     room = [capacity] * (2 * size)  # room[1] is the root; the leaves size … 2·size - 1 are the bins
     bins: list[list[int]] = []
@@ -56,7 +56,10 @@ def first_fit_decreasing(lengths: Sequence[int] | np.ndarray, capacity: int) -> 
 
 
 class PackedRows:
-    """Encoded rows grouped so that each item holds at most `capacity` tokens. `.lengths` are the items' tokens, `.waste` the unused share."""
+    """Encoded rows grouped so that each item holds at most `capacity` tokens.
+
+    `.lengths` are the items' tokens, `.waste` is the unused share.
+    """
 
     def __init__(self, rows: Rows, capacity: int) -> None:
         self._rows = rows

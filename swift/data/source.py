@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
-import io
 import json
 import re
 from collections import Counter
@@ -25,7 +24,7 @@ Row = tuple["dict[str, Any] | RowSkipped", Origin]  # RowSkipped: the row is the
 
 KINDS = ("jsonl", "json", "csv", "tsv", "txt", "parquet")
 OTHER_SPLITS = {"test", "validation", "valid", "val", "dev", "eval"}
-NOT_ROWS = re.compile(r"dataset_infos?\.json|.*_infos\.json|config\.json|dataset_dict\.json|state\.json|(requirements|licen[cs]e|readme).*\.txt", re.I)
+NOT_ROWS = re.compile(r"(dataset_info|.*_infos|config|dataset_dict|state)\.json|(requirements|licen[cs]e|readme).*\.txt", re.IGNORECASE)
 
 csv.field_size_limit(2**31 - 1)  # the default refuses cells over 128 kB
 
@@ -234,7 +233,7 @@ def _read_json(file: IO[bytes], name: str) -> Iterator[Row]:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError) as error:
-        if begin.rstrip() == "{" or one_file and getattr(error, "pos", 0) >= len(first.rstrip()):  # it goes on in the next line
+        if begin.rstrip() == "{" or (one_file and getattr(error, "pos", 0) >= len(first.rstrip())):  # it goes on in the next line
             yield from _whole_json(number, first, lines, name)
             return
         raise _broken(name, number, first, error) from None
@@ -297,7 +296,7 @@ def _single(value: Any, name: str) -> Row:
     if isinstance(value, dict):
         inner = list(value.values())
         if len(inner) > 1 and all(isinstance(entry, dict) for entry in inner):
-            raise DataError(f"{name}: the file is one object with {len(inner):,} objects under names, not rows; save them as a list or as JSON lines")
+            raise DataError(f"{name}: the file is one object with {len(inner):,} objects under names, not rows; save them as a list")
         lists = [key for key, entry in value.items() if isinstance(entry, list) and entry and isinstance(entry[0], dict)]
         if len(inner) == 1 and lists and lists[0] not in ("messages", "conversations", "conversation"):
             raise DataError(f"{name}: the rows are inside the object's key {lists[0]!r}; save that list as a file of its own")

@@ -19,7 +19,7 @@ REGISTRIES = {
     "datasets": "swift.data.known",
 }
 
-__all__ = ["load", *REGISTRIES]  # noqa: PLE0604
+__all__ = ["load", *REGISTRIES]
 
 
 def __getattr__(name: str) -> Any:

@@ -36,7 +36,10 @@ WITH_SYSTEM = [S, Q1, A1, Q2, A2]
         {"messages": [{"role": role, "content": text} for role, text in WITH_SYSTEM]},
         {"messages": [{"from": role, "value": text} for role, text in WITH_SYSTEM]},
         {"system": "S", "conversation": [{"human": "q1", "assistant": "a1"}, {"user": "q2", "gpt": "a2"}]},
-        {"system_prompt": "S", "conversations": [{"from": f, "value": v} for f, v in (("human", "q1"), ("gpt", "a1"), ("user", "q2"), ("bot", "a2"))]},
+        {
+            "system_prompt": "S",
+            "conversations": [{"from": f, "value": v} for f, v in (("human", "q1"), ("gpt", "a1"), ("user", "q2"), ("bot", "a2"))],
+        },
         {"system": "S", "query": "q2", "response": "a2", "history": [["q1", "a1"]]},
         {"System": "S", "Prompt": "q2", "Answer": "a2", "history": "[('q1', 'a1')]"},
         {"system": "S", "instruction": "q2", "input": "", "output": "a2", "history": [["q1", "a1"]]},
@@ -54,7 +57,9 @@ def test_alpaca_joins_instruction_and_input_with_a_newline() -> None:
     assert turns({"instruction": "", "input": "", "output": "o"})[0] == ("user", "")
 
 
-@pytest.mark.parametrize("row", [{"text": "raw"}, {"response": "raw"}, {"messages": [{"role": "assistant", "content": "raw"}]}, {"content": "raw"}])
+@pytest.mark.parametrize(
+    "row", [{"text": "raw"}, {"response": "raw"}, {"messages": [{"role": "assistant", "content": "raw"}]}, {"content": "raw"}]
+)
 def test_text_alone_is_an_answer_without_a_question(row: dict[str, Any]) -> None:
     assert turns(row) == [("assistant", "raw")]
 

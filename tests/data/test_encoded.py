@@ -118,7 +118,9 @@ def test_rows_that_all_train_nothing_stop_the_run_with_the_reasons() -> None:
         lambda: encode_rows(samples(3), masked, num_proc=1, strict=False, tally=Tally()),
         lambda: list(EncodedStream(samples(3), masked, strict=False, tally=Tally())),
     ):
-        with pytest.raises(DataError, match=r"none of 3 rows is left that would train anything:\n +3  nothing to learn \(x\.jsonl row 1, 2, 3"):
+        with pytest.raises(
+            DataError, match=r"none of 3 rows is left that would train anything:\n +3  nothing to learn \(x\.jsonl row 1, 2, 3"
+        ):
             attempt()
 
 

@@ -156,7 +156,9 @@ def test_nothing_to_train_on_is_an_error(folder: Path) -> None:
 
 def test_strict_stops_at_the_first_bad_row_with_its_place(folder: Path) -> None:
     (folder / "bad.jsonl").write_text('{"query": "q", "response": "r"}\n{"messages": [{"role": "robot", "content": "x"}]}\n')
-    with pytest.raises(DataError, match=r"bad\.jsonl row 2: message 1 has role 'robot'; expected system, user, assistant or tool\.\n.*--strict false"):
+    with pytest.raises(
+        DataError, match=r"bad\.jsonl row 2: message 1 has role 'robot'; expected system, user, assistant or tool\.\n.*--strict false"
+    ):
         load(f"{folder}/bad.jsonl", strict=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_packed_rows_hold_each_row_once_and_know_their_lengths() -> None:
     lengths = [random.Random(i).randrange(2, 40) for i in range(200)]
     packed = PackedRows(rows_of(lengths), 64)
     items = [packed[i] for i in range(len(packed))]
-    assert sorted(sum(indices(items), [])) == list(range(200))
+    assert sorted(chain.from_iterable(indices(items))) == list(range(200))
     assert packed.lengths.tolist() == [sum(len(example["input_ids"]) for example in item) for item in items]
     assert max(packed.lengths) <= 64
     assert packed.waste == pytest.approx(1 - sum(lengths) / (64 * len(packed)))
@@ -100,6 +101,6 @@ def test_a_packed_stream_holds_each_row_once_with_a_bounded_buffer(buffer: int) 
         given += len(item)
         assert taken - given <= buffer + 64
         items.append(item)
-    assert sorted(sum(indices(items), [])) == list(range(300))
+    assert sorted(chain.from_iterable(indices(items))) == list(range(300))
     assert all(sum(len(example["input_ids"]) for example in item) <= 64 for item in items)
     assert indices(list(PackedStream(Counting(), 64, buffer))) == indices(items)

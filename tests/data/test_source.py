@@ -15,7 +15,7 @@ from swift.data.source import Item, find_files, is_path, parse_item, read_file
 from swift.errors import DataError, UsageError
 from swift.template.encoded import RowSkipped
 
-ROWS: list[dict[str, Any]] = [{"query": "a", "response": "1"}, {"query": "b, \"c\"\nd", "response": "二"}, {"query": "", "response": "3"}]
+ROWS: list[dict[str, Any]] = [{"query": "a", "response": "1"}, {"query": 'b, "c"\nd', "response": "二"}, {"query": "", "response": "3"}]
 
 
 def rows_of(path: Path) -> list[Any]:
@@ -91,7 +91,10 @@ def test_rows_know_their_line_through_blank_lines_and_a_byte_order_mark(tmp_path
 def test_csv_keeps_missing_cells_as_empty_strings(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('system,query,response\n,"two\nlines, and ""quotes""",NA\n\nx,y\n', encoding="utf-8-sig")
-    assert rows_of(path) == [{"system": "", "query": 'two\nlines, and "quotes"', "response": "NA"}, {"system": "x", "query": "y", "response": ""}]
+    assert rows_of(path) == [
+        {"system": "", "query": 'two\nlines, and "quotes"', "response": "NA"},
+        {"system": "x", "query": "y", "response": ""},
+    ]
     assert lines_of(path) == [3, 5]
 
 
@@ -191,7 +194,12 @@ def test_a_file_has_no_subsets_and_must_be_of_a_known_kind(tmp_path: Path) -> No
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     root = tmp_path / "set"
-    for name in ("main/train-00000-of-00002.jsonl", "main/train-00001-of-00002.jsonl", "main/test-00000-of-00001.jsonl", "other/rows.jsonl"):
+    for name in (
+        "main/train-00000-of-00002.jsonl",
+        "main/train-00001-of-00002.jsonl",
+        "main/test-00000-of-00001.jsonl",
+        "other/rows.jsonl",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         write(root / name, ROWS)
     (root / "README.md").write_text("notes")

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from swift.args.base import HubArgs, ModelArgs, TemplateArgs
+from swift.errors import ModelError, UsageError
+from swift.exporters.merge import merge_adapters
+from tests.engines.checkpoints import adapter, checkpoint, make_adapter  # noqa: F401
+
+
+def merge(checkpoint: Path, *adapters: Path, **settings) -> Path:  # noqa: F811
+    return merge_adapters(ModelArgs(model=str(checkpoint)), HubArgs(), TemplateArgs(), [str(folder) for folder in adapters], **settings)
+
+
+@pytest.fixture
+def own(adapter: Path, tmp_path: Path) -> Path:  # noqa: F811
+    """The adapter in a folder that a test may write beside."""
+    return Path(shutil.copytree(adapter, tmp_path / "lora"))
+
+
+def logits(model) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([[1, 7, 30, 200, 5]])).logits
+
+
+def test_the_merged_model_is_the_adapted_one_in_plain_transformers(checkpoint: Path, own: Path) -> None:  # noqa: F811
+    output = merge(checkpoint, own)
+    assert output == own.with_name("lora-merged")
+    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(checkpoint), own)
+    torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(output)), logits(adapted), atol=1e-4, rtol=1e-4)
+    chat = [{"role": "user", "content": "hi"}]
+    some, other = (AutoTokenizer.from_pretrained(folder).apply_chat_template(chat, return_dict=False) for folder in (output, checkpoint))
+    assert some == other
+    assert json.loads((output / "args.json").read_text())["model"] == str(checkpoint)
+    assert not list(output.parent.glob("*.part"))
+
+
+def test_stacked_adapters_are_merged_together(checkpoint: Path, own: Path, tmp_path: Path) -> None:  # noqa: F811
+    second = make_adapter(checkpoint, tmp_path / "second", seed=9)
+    both = merge(checkpoint, own, second, output=tmp_path / "both")
+    weights = [AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (both, merge(checkpoint, own), merge(checkpoint, second), checkpoint)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name] + weights[2][name] - weights[3][name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_merged_folder_is_made_anew_once_the_adapter_is_newer(checkpoint: Path, own: Path, tmp_path: Path) -> None:  # noqa: F811
+    output = merge(checkpoint, own)
+    first = (output / "model.safetensors").read_bytes()
+    (output / "mark").touch()
+    merge(checkpoint, own)
+    assert (output / "mark").exists()
+    other = make_adapter(checkpoint, tmp_path / "other", seed=5)
+    shutil.copyfile(other / "adapter_model.safetensors", own / "adapter_model.safetensors")
+    later = (output / "model.safetensors").stat().st_mtime + 10
+    os.utime(own / "adapter_model.safetensors", (later, later))
+    merge(checkpoint, own)
+    assert not (output / "mark").exists()
+    assert (output / "model.safetensors").read_bytes() != first
+
+
+def test_an_adapter_that_changes_nothing_is_an_error(checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+    untrained = make_adapter(checkpoint, tmp_path / "untrained", seed=1, trained=False)
+    with pytest.raises(ModelError, match="changes nothing"):
+        merge(checkpoint, untrained)
+    assert not (tmp_path / "untrained-merged").exists()
+
+
+def test_a_quantized_model_is_refused(checkpoint: Path, own: Path, tmp_path: Path) -> None:  # noqa: F811
+    quantized = Path(shutil.copytree(checkpoint, tmp_path / "quantized"))
+    config = json.loads((quantized / "config.json").read_text())
+    (quantized / "config.json").write_text(json.dumps(config | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    with pytest.raises(ModelError, match="quantized"):
+        merge(quantized, own)
+
+
+def test_weight_files_are_no_larger_than_asked(checkpoint: Path, own: Path) -> None:  # noqa: F811
+    output = merge(checkpoint, own, max_shard_size="50KB")
+    assert len(list(output.glob("model-*.safetensors"))) > 1
+    assert (output / "model.safetensors.index.json").is_file()
+
+
+def test_merging_nothing_is_refused(checkpoint: Path) -> None:  # noqa: F811
+    with pytest.raises(UsageError, match="--adapters"):
+        merge(checkpoint)
