@@ -47,14 +47,14 @@ def download(name: str, kind: Kind, hub: HubSettings, *, revision: str | None = 
     logs.info(f"downloading {kind} {repo} from {_site(hub)}, or taking it from the cache")
     try:
         path = fetch(repo, kind, hub.hub_token, revision, allow, ignore, force)
-    except Exception as error:  # two libraries with trees of errors of their own, which are told apart by _explain
-        reason = _explain(error)
-        if reason is None:
+    except Exception as error:  # two libraries with trees of errors of their own, told apart by _fault
+        fault = _fault(error)
+        if fault is None:
             raise
-        kept = None if force or "network" not in reason else cached(repo, kind, hub, revision=revision, weights=weights)
+        kept = cached(repo, kind, hub, revision=revision, weights=weights) if fault == "network" and not force else None
         if kept is None:
-            raise _error(kind)(f"{kind} {repo} cannot be fetched from {_site(hub)}: {reason}{_advice(reason, kind, hub)}") from error
-        logs.warning(f"{kind} {repo}: {reason}; the copy in {kept} is used")
+            raise _error(kind)(f"{kind} {repo} cannot be fetched from {_site(hub)}: {_explain(fault, error, kind, hub)}") from error
+        logs.warning(f"{kind} {repo}: no network, or no answer from {_site(hub)}; the copy in {kept} is used")
         path = kept
     if folder and not (path / folder).is_dir():
         raise _error(kind)(f"{kind} {repo} has no folder {folder!r}")
@@ -161,34 +161,43 @@ class _set_aside:
             self.old.rename(self.path)
 
 
-def _explain(error: BaseException) -> str | None:
-    """Why a download failed in a few words, or None for what is not the hub's doing."""
+Fault = Literal["revision", "closed", "absent", "network", "other"]
+
+# Class names rather than classes: the two libraries' errors cannot both be imported cheaply, and ModelScope's wrap requests'.
+FAULTS: dict[Fault, set[str]] = {
+    "revision": {"RevisionNotFoundError", "NoValidRevisionError"},
+    "closed": {"AuthenticationError", "PermissionDeniedError", "GatedRepoError"},
+    "absent": {"RepositoryNotFoundError", "NotExistError", "HFValidationError"},
+    "network": {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "NetworkError", "TransportError", "ConnectError", "ServerError"},
+}
+STATUS: dict[int, Fault] = {401: "absent", 403: "closed", 404: "absent"}
+
+
+def _fault(error: BaseException) -> Fault | None:
+    """What kind of failure this is, or None for what is not the hub's doing."""
     if type(error).__name__ == "LocalEntryNotFoundError" and error.__cause__ is not None:
         error = error.__cause__  # huggingface_hub says "not in the cache" for whatever the hub answered
     names = {cls.__name__ for cls in type(error).__mro__}
+    for fault in ("revision", "closed", "absent"):
+        if names & FAULTS[fault]:
+            return fault
     status = getattr(getattr(error, "response", None), "status_code", None) or getattr(error, "status_code", None)
-    if "RevisionNotFoundError" in names or "NoValidRevisionError" in names:
-        return "there is no such revision"
-    if names & {"AuthenticationError", "PermissionDeniedError", "GatedRepoError"} or status == 403:
-        return "access was refused"
-    if names & {"RepositoryNotFoundError", "NotExistError", "HFValidationError"} or status in (401, 404):
-        return "it does not exist, or is private"
-    if isinstance(error, ConnectionError | TimeoutError) or names & {
-        "LocalEntryNotFoundError", "OfflineModeIsEnabled", "NetworkError", "ConnectionError", "ConnectError", "TransportError", "HTTPError", "ServerError"
-    }:  # fmt: skip
-        return f"no network, or the hub does not answer ({type(error).__name__})"
-    if names & {"HubError", "HfHubHTTPError"} or (isinstance(error, ValueError) and "local_files_only" in str(error)):
-        return str(error).splitlines()[0]
-    return None
+    if status in STATUS:
+        return STATUS[status]
+    if isinstance(error, ConnectionError | TimeoutError) or names & FAULTS["network"]:
+        return "network"
+    return "other" if isinstance(error, OSError) or names & {"HubError", "HfHubHTTPError"} else None
 
 
-def _advice(reason: str, kind: Kind, hub: HubSettings) -> str:
-    flag = "--model" if kind == "model" else "--dataset"
-    other = "--use_hf false" if uses_hf(hub) else "--use_hf true"
-    if "network" in reason:
-        return f".\nDownload it elsewhere and give the folder to {flag}, or set {'HF_ENDPOINT' if uses_hf(hub) else 'MODELSCOPE_ENDPOINT'} to a mirror."
-    if "refused" in reason:
-        return ".\nGive a token that may read it with --hub_token."
-    if "exist" in reason:
-        return f".\nCheck the spelling, give --hub_token for a private one, or try {other}."
-    return "."
+def _explain(fault: Fault, error: BaseException, kind: Kind, hub: HubSettings) -> str:
+    if fault == "revision":
+        return "there is no such revision. Check --model_revision."
+    if fault == "closed":
+        return "access was refused. Give a token that may read it with --hub_token."
+    if fault == "absent":
+        other = "--use_hf false" if uses_hf(hub) else "--use_hf true"
+        return f"it does not exist, or is private. Check the spelling, give --hub_token for a private one, or try {other}."
+    if fault == "network":
+        mirror = "HF_ENDPOINT" if uses_hf(hub) else "MODELSCOPE_ENDPOINT"
+        return f"no network, or no answer. Download it elsewhere and give the folder to --{kind}, or set {mirror} to a mirror."
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -27,9 +27,16 @@ class Hub:
             return 404, b"{}", {"X-Error-Code": "RepoNotFound"}
         if path.startswith("/api/v1/") and parts[-1] in ("files", "tree"):
             listed = [
-                {"Name": name.rpartition("/")[2], "Path": name, "Type": "blob", "Size": len(body), "Sha256": hashlib.sha256(body).hexdigest(), "Revision": COMMIT}
+                {
+                    "Name": name.rpartition("/")[2],
+                    "Path": name,
+                    "Type": "blob",
+                    "Size": len(body),
+                    "Sha256": hashlib.sha256(body).hexdigest(),
+                    "Revision": COMMIT,
+                }
                 for name, body in self.files.items()
-            ]  # fmt: skip
+            ]
             return 200, json.dumps({"Code": 200, "Success": True, "Data": {"Files": listed, "TotalCount": len(listed)}}).encode(), {}
         if path.startswith("/api/v1/") and parts[-1] == "repo":
             return self._file(query["FilePath"][0])

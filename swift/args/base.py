@@ -66,7 +66,7 @@ class ModelArgs:
         "May be left out where --adapters or --resume_from_checkpoint says it.",
         hot=True,
     )
-    model_type: str | None = arg(None, "Model type.", shown="found from the end of --model, then from config.json")
+    model_type: str | None = arg(None, "Model type.", registry="models", shown="found from the end of --model, then from config.json")
     model_revision: str | None = arg(None, "Revision (branch, tag or commit) on the hub.")
     torch_dtype: Literal["float16", "bfloat16", "float32"] | None = arg(
         None, "Type of the model's weights.", hot=True, shown="as config.json says; float32 on a CPU without fast bfloat16"
@@ -91,6 +91,7 @@ class AdapterArgs:
         "What is trained: an adapter (lora) or the model's own weights (full).",
         hot=True,
         aliases=("tuner_type",),
+        registry="tuners",
         waiting=("longlora", "adalora", "llamapro", "adapter", "vera", "boft", "fourierft", "reft", "bone", "ia3", "dummy"),
     )
     tuner_backend: Literal["peft"] = arg("peft", "Library that makes the adapter.", hot=True, waiting=("unsloth",))
@@ -135,7 +136,7 @@ class DataArgs:
 class TemplateArgs:
     """How a conversation becomes tokens; read by template/."""
 
-    template: str | None = arg(None, "Chat format.", hot=True, shown="the model type's own")
+    template: str | None = arg(None, "Chat format.", hot=True, registry="chat_formats", shown="the model type's own")
     system: str | None = arg(None, "System prompt: the text, or a .txt file that holds it.", hot=True, shown="the chat format's own")
     max_length: int | None = arg(None, "Most tokens of one row; in inference, of the prompt.", hot=True, low=1, shown="the model's longest")
     truncation_strategy: Literal["delete", "left", "right"] = arg(
@@ -144,6 +145,7 @@ class TemplateArgs:
     loss_scale: Literal["default", "last_round", "all"] = arg(
         "default",
         "Which tokens are learned: every answer (default), the last answer (last_round), or all tokens.",
+        registry="loss_scales",
         waiting=("react", "agentflan", "alpha_umi", "qwen"),
         shown="default; all for swift pt",
     )

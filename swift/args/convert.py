@@ -13,6 +13,10 @@ from swift.args.spec import ArgSpec
 from swift.registry import did_you_mean
 
 
+class UnknownChoice(ValueError):
+    """A word that is no choice, of a flag whose choices plug-ins add to."""
+
+
 class NotBuilt(ValueError):
     """A choice of the parameter document that does not work yet."""
 
@@ -126,7 +130,8 @@ def _checked_choice(spec: ArgSpec, word: str) -> str:
         raise NotBuilt(word)
     if word.lower() in choices:
         return word.lower()
-    raise ValueError(f"{word!r} is not one of {', '.join(choices)}{did_you_mean(word, list(choices + spec.facts.waiting))}")
+    problem = f"{word!r} is not one of {', '.join(choices)}{did_you_mean(word, list(choices + spec.facts.waiting))}"
+    raise UnknownChoice(problem) if spec.facts.registry else ValueError(problem)
 
 
 def _read(spec: ArgSpec, word: str) -> Any:

@@ -22,6 +22,7 @@ class Facts:
     shown: str | None = None  # how the default reads in help where it depends on other things
     aliases: tuple[str, ...] = ()
     read: Callable[[str], Any] | None = None  # own reader for one word; raises ValueError("expected …")
+    registry: str | None = None  # the registry of swift.plugin whose names are values too
     bare: str | None = None  # the word that a flag without a value stands for
 
 

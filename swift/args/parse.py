@@ -15,6 +15,7 @@ from swift.args.commands import COMMANDS, Command, SftCommand
 from swift.args.field import Facts
 from swift.args.spec import ArgSpec, aliases, from_flat, specs
 from swift.errors import UsageError
+from swift.registry import did_you_mean
 
 
 class ArgumentErrors(UsageError):
@@ -52,11 +53,17 @@ def _finish(intake: Intake, *, load_plugins: bool) -> Command:
     if problems and resolved.values["ignore_args_error"]:
         notes += [problem for problem in problems if problem in intake.unknown]
         problems = [problem for problem in problems if problem not in intake.unknown]
+    files = resolved.values["custom_register_path"] + resolved.values["external_plugins"]
+    if not problems and load_plugins:
+        plugin.load([file for file in files if file not in resolved.absent_files])
+    if load_plugins or not files:
+        unknown = _unknown_names(intake, resolved.values, resolved.origins, plugins=bool(files) and not problems)
+        if resolved.absent_files and resolved.values["dry_run"]:
+            notes += [f"{problem} (it may be known to a plugin that is not there)" for problem in unknown]
+        else:
+            problems += unknown
     if problems:
         raise ArgumentErrors(problems)
-    if load_plugins:
-        files = resolved.values["custom_register_path"] + resolved.values["external_plugins"]
-        plugin.load([file for file in files if file not in resolved.absent_files])
     return from_flat(
         made,
         resolved.values,
@@ -67,6 +74,25 @@ def _finish(intake: Intake, *, load_plugins: bool) -> Command:
         notes=tuple(notes),
         missing=tuple(resolved.missing),
     )
+
+
+def _unknown_names(intake: Intake, values: dict[str, Any], origins: dict[str, str], *, plugins: bool) -> list[str]:
+    """Values that neither a built-in nor a plugin registered. Without plugins the lists of choices are enough: some registries are heavy."""
+    found = []
+    for name, spec in intake.specs.items():
+        value, registry = values[name], spec.facts.registry
+        if registry is None or value is None or value in spec.choices:
+            continue
+        if (plugins or not spec.choices) and value in getattr(plugin, registry):
+            continue
+        if name in intake.unknown_choices:
+            problem = intake.unknown_choices[name]
+        elif value in waiting.waiting_choices(name):
+            problem = f"--{name} {value} is part of SWIFT but not built yet"
+        else:
+            problem = f"--{name}: {value!r} is not known{did_you_mean(value, list(getattr(plugin, registry)))}"
+        found.append(problem if name in intake.given else f"{problem} ({origins[name]})")
+    return found
 
 
 def with_checkpoint(args: Command, folder: Path) -> Command:
@@ -95,6 +121,7 @@ class Intake:
         self.problems: list[str] = []
         self.unknown: list[str] = []  # those of the problems that --ignore_args_error turns into notes
         self.notes: list[str] = []
+        self.unknown_choices: dict[str, str] = {}  # flag → what is wrong, unless a plugin knows the word
         self.guessed: set[str] = set()  # flags that an unknown one probably meant
 
     def take(self, name: str, value: Any, *, words: bool, source: str) -> None:
@@ -118,6 +145,10 @@ class Intake:
                 self._take_trainer_field(name, value, words=words, source=source)
             else:
                 self._unknown(name, shown)
+        except convert.UnknownChoice as unknown:  # a plugin may know it: judged once plugins have run
+            self.given[name] = value[0] if words else value
+            self.origins[name] = source
+            self.unknown_choices[name] = f"{shown}: {unknown}"
         except convert.NotBuilt as choice:
             self.problems.append(f"{shown} {choice} is part of SWIFT but not built yet")
         except ValueError as wrong:

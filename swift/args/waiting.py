@@ -48,7 +48,7 @@ LEGACY_TRANSLATED = ("ckpt_dir", "lora_modules")  # resolve.py reads them
 
 @cache
 def _document() -> dict[str, dict[str, list[str]]]:
-    """waiting.json, made by scripts/waiting_flags.py from the parameter document's list."""
+    """waiting.json, made by scripts/waiting_flags.py from the specification: `waiting` and `elsewhere` flags, `choices` of flags."""
     return json.loads(Path(__file__).with_name("waiting.json").read_text(encoding="utf-8"))
 
 
@@ -57,6 +57,11 @@ def is_waiting(name: str, command: str) -> bool:
     if command in _document()["waiting"].get(name, ()) or command in LEGACY_WAITING.get(name, ()):
         return True
     return COMMANDS[command].TRAINS and name in passthrough.WAITING
+
+
+def waiting_choices(name: str) -> list[str]:
+    """Names of the document (model types, chat formats) that a flag cannot take yet."""
+    return _document()["choices"].get(name, [])
 
 
 def elsewhere(name: str) -> list[str]:

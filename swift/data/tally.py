@@ -1,4 +1,7 @@
-"""What became of every row: kept, or skipped for a reason, with the first places. Reading counts in a run's Tally, encoding in stages of it."""
+"""What became of every row: kept, or skipped for a reason, with the first places.
+
+Reading counts in a run's Tally, encoding in a stage of it.
+"""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ from typing import Any
 from swift.errors import PluginError, UsageError
 
 REGISTRIES = {
-    "chat_formats": "swift.template.chat_format",
-    "models": "swift.models.spec",
-    "datasets": "swift.data.known",
+    "chat_formats": "swift.template.formats:chat_formats",
+    "models": "swift.models.families:model_specs",
+    "datasets": "swift.data.known:datasets",
+    "loss_scales": "swift.template.loss_scale:loss_scales",
+    "tuners": "swift.tuners.tuner:tuners",
 }
 
 __all__ = ["load", *REGISTRIES]
@@ -24,7 +26,8 @@ __all__ = ["load", *REGISTRIES]
 
 def __getattr__(name: str) -> Any:
     if name in REGISTRIES:
-        return getattr(importlib.import_module(REGISTRIES[name]), name)
+        module, _, attribute = REGISTRIES[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'swift.plugin' has no attribute {name!r}")
 
 

@@ -69,10 +69,7 @@ class JinjaFormat:
         lost = {i for i, message in enumerate(messages) if message["content"].strip()} - {span.message for span in spans}
         if lost and not (answered and lost == {0} and messages[0]["role"] == "system"):
             raise RowSkipped(f"the chat template leaves out a message of role {messages[min(lost)]['role']}")
-        pieces, end, last_words = self._cut(text, spans, messages, turns, sources, talk.tools)
-        if not lost:
-            return pieces
-        return self._with_prompt(talk, text[last_words:end], pieces)
+        return self._with_prompt(talk) if lost else self._cut(text, spans, messages, turns, sources, talk.tools)
 
     # messages as the template wants them
 
@@ -165,18 +162,18 @@ class JinjaFormat:
         turns: list[Turn | None],
         sources: list[int | None],
         tools: list[dict[str, Any]] | None,
-    ) -> tuple[list[Piece], int, int]:
-        """The pieces; how far of `text` they reach; where the last words before the last answer end."""
+    ) -> list[Piece]:
         pieces: list[Piece] = []
-        position = last_words = 0
-        for i, (message, turn, source) in enumerate(zip(messages, turns, sources, strict=True)):
+        position = 0
+        for i in _by_place(len(messages), spans):
+            message, turn, source = messages[i], turns[i], sources[i]
             mine = [span for span in spans if span.message == i]
             if turn is None or turn.role != "assistant":
                 index = 0 if turn is None else source
                 for _, start, end in mine:
                     if start >= position:
                         pieces += [Piece(text[position:start]), Piece(text[start:end], index, literal=True)]
-                        position = last_words = end
+                        position = end
                 continue
             following = min((s.start for s in spans if s.message > i and s.start >= position), default=len(text))
             before_answer = min((span.start for span in mine if span.start >= position), default=following)
@@ -200,9 +197,9 @@ class JinjaFormat:
                 pieces.append(Piece(text[end:following], source, label=self.stop))
                 position = following
             if last:
-                return [piece for piece in pieces if piece.text], position, last_words
+                return [piece for piece in pieces if piece.text]
         pieces.append(Piece(text[position:]))
-        return [piece for piece in pieces if piece.text], len(text), last_words
+        return [piece for piece in pieces if piece.text]
 
     def _answer(self, text: str, content: str, mine: list[Span], low: int, high: int, prompt_end: int | None) -> tuple[int, int]:
         """Where an answer's own words begin and end: what a prompt supplies, or the template inserts, is not part of them."""
@@ -248,13 +245,16 @@ class JinjaFormat:
             return [Piece(text, index, literal) for index, text in keep(turn.parts, words)]
         return [Piece(words, turn.parts[-1][0], literal)]
 
-    def _with_prompt(self, talk: Conversation, tail: str, pieces: list[Piece]) -> list[Piece]:
-        """Where the template writes the system text into a prompt only (Mistral v0.3): that prompt, then the answer as it was."""
-        prompt = self.render(Conversation(talk.system, talk.turns[:-1], talk.tools), reply=True)
-        between, after = _since_last_words(pieces, talk.turns[-1].parts[0][0]), prompt[-1].text
-        if prompt[-1].literal or not between[0].text.startswith(after):
+    def _with_prompt(self, talk: Conversation) -> list[Piece]:
+        """Where the template writes the system text into a prompt only (Mistral v0.3): that prompt, then the answer as without a system."""
+        prompt = self.render(talk._replace(turns=talk.turns[:-1]), reply=True)
+        answer = talk.turns[-1].parts[0][0]
+        whole = self.render(talk._replace(system=None), reply=False)
+        first = next(i for i, piece in enumerate(whole) if piece.message is not None and piece.message >= answer)
+        between, after = "" if whole[first - 1].literal else whole[first - 1].text, "" if prompt[-1].literal else prompt[-1].text
+        if not between.startswith(after):
             raise RowSkipped("the chat template leaves out a message of role system")
-        return [*prompt, *(piece for piece in (between[0]._replace(text=between[0].text[len(after) :]), *between[1:]) if piece.text)]
+        return [*prompt, *([Piece(between[len(after) :])] if between != after else []), *whole[first:]]
 
     def _default_system(self) -> str | None:
         """What the template writes where there is no system message and it has a text of its own for that."""
@@ -279,10 +279,12 @@ def _dated(template: str, date: datetime.date) -> str:
     return f"{{%- macro strftime_now(form) -%}}{{{{- {table}[form] -}}}}{{%- endmacro -%}}{template}"
 
 
-def _since_last_words(pieces: list[Piece], answer: int) -> list[Piece]:
-    """From the format's text before the last answer on."""
-    first = next(i for i, piece in enumerate(pieces) if piece.message is not None and piece.message >= answer)
-    return pieces[first - 1 :] if first and not pieces[first - 1].literal else [Piece(""), *pieces[first:]]
+def _by_place(count: int, spans: list[Span]) -> list[int]:
+    """The messages in the order of their words in the text; one without words stays behind the one before it."""
+    places: list[int] = []
+    for i in range(count):
+        places.append(min((span.start for span in spans if span.message == i), default=places[-1] if places else 0))
+    return sorted(range(count), key=places.__getitem__)
 
 
 def _variants(text: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from swift import plugin
 from swift.args.parse import parse
 from swift.args.paths import dataset_item, is_path_like, model_suffix
 from tests.args.words import TRAIN, problems, sft
@@ -166,6 +167,25 @@ def test_a_name_that_exists_is_not_taken_apart(tmp_path: Path) -> None:
     odd.touch()
     assert dataset_item(str(odd)).name == str(odd)
     assert dataset_item(f"{odd}#4") == (str(odd), (), 4)
+
+
+def test_names_of_types_and_formats_are_checked(tmp_path: Path) -> None:
+    assert sft("--template", "qwen2_5", "--model_type", "qwen2_5").template.template == "qwen2_5"
+    assert problems("--template", "qwen2_6") == ["--template: 'qwen2_6' is not known; did you mean qwen2_5?"]
+    assert problems("--model_type", "internlm2") == ["--model_type internlm2 is part of SWIFT but not built yet"]
+    assert problems("--loss_scale", "mine") == ["--loss_scale: 'mine' is not one of default, last_round, all"]
+
+
+def test_a_plugin_may_bring_the_name(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("from swift.plugin import loss_scales\nloss_scales['only_mine'] = loss_scales['all']\n")
+    try:
+        assert sft("--external_plugins", str(file), "--loss_scale", "only_mine").template.loss_scale == "only_mine"
+        assert problems("--external_plugins", str(file), "--loss_scale", "other")[0].startswith("--loss_scale: 'other' is not one of")
+    finally:
+        plugin.loss_scales.pop("only_mine", None)
+    note = sft("--external_plugins", "gone.py", "--loss_scale", "other", "--dry_run").notes[0]
+    assert note.endswith("(it may be known to a plugin that is not there)")
 
 
 def test_path_like_names_are_never_ids() -> None:

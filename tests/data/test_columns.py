@@ -93,7 +93,11 @@ def test_one_of_several_answers_is_picked_by_seed_and_row() -> None:
 BAD = [
     ({"messages": []}, "no messages", "empty list"),
     ({"messages": [{"role": "system", "content": "s"}]}, "no messages", "no message"),
-    ({"messages": [{"role": "user", "content": "q"}, {"role": "function_call", "content": "{}"}]}, "unknown role", "message 2 has role 'function_call'"),
+    (
+        {"messages": [{"role": "user", "content": "q"}, {"role": "function_call", "content": "{}"}]},
+        "unknown role",
+        "message 2 has role 'function_call'",
+    ),
     ({"messages": [{"role": "user", "content": "q"}] * 2 + [{"role": "assistant", "content": "a"}]}, "two questions", "message 2 (user)"),
     ({"messages": [{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]}, "not the first", "message 2"),
     ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": " "}]}, "empty answer", "message 2"),
@@ -114,7 +118,7 @@ BAD = [
     ({"query": "q", "response": "r", "rejected_response": "r"}, "rejected equals", "same"),
     ({"id": 3, "score": 0.5}, "no column that SWIFT knows", "id, score"),
     ({"query": None, "response": None}, "no column", "query, response"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("row", "reason", "detail"), BAD)
@@ -168,8 +172,10 @@ def test_rejected_conversations_keep_their_own_history_and_the_system_text() -> 
 
 
 def test_chosen_and_rejected_conversations_are_a_pair() -> None:
-    row = {"chosen": [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1"}],
-           "rejected": [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "b1"}]}  # fmt: skip
+    row = {
+        "chosen": [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "a1"}],
+        "rejected": [{"role": "user", "content": "q1"}, {"role": "assistant", "content": "b1"}],
+    }
     sample = Columns()(row, HERE)
     assert sample.messages[1].content == "a1"
     assert sample.rejected is not None and sample.rejected[1].content == "b1"
@@ -191,8 +197,12 @@ def test_ambiguous_columns_follow_the_order_and_are_named(said: list[str]) -> No
 
 @pytest.mark.parametrize(
     ("row", "wrong", "right"),
-    [({"text": "a", "lable": "1"}, "lable", "label"), ({"query": "q", "respones": "a"}, "respones", "response"), ({"mesages": [], "text": "t"}, "mesages", "messages")],
-)  # fmt: skip
+    [
+        ({"text": "a", "lable": "1"}, "lable", "label"),
+        ({"query": "q", "respones": "a"}, "respones", "response"),
+        ({"mesages": [], "text": "t"}, "mesages", "messages"),
+    ],
+)
 def test_a_misspelt_column_is_named_with_the_likely_one(row: dict[str, Any], wrong: str, right: str, said: list[str]) -> None:
     Columns()(row, HERE)
     assert [line for line in said if repr(wrong) in line and f"did you mean {right!r}?" in line]
@@ -215,8 +225,13 @@ def test_other_columns_are_kept_in_order_only_when_asked() -> None:
 
 
 def test_a_sample_written_as_a_row_reads_back_the_same() -> None:
-    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss": 0.5}], "rejected_response": "b",
-           "label": 1, "tools": [{"name": "f"}], "id": 5}  # fmt: skip
+    row = {
+        "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "loss": 0.5}],
+        "rejected_response": "b",
+        "label": 1,
+        "tools": [{"name": "f"}],
+        "id": 5,
+    }
     columns = Columns(keep_extra=True)
     sample = columns(row, HERE)
     assert columns(to_row(sample), HERE) == sample

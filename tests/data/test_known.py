@@ -19,8 +19,14 @@ EN = {"query": "Who is {{NAME}}?", "response": "{{NAME}} of {{AUTHOR}}", "tag": 
 
 @pytest.mark.parametrize(
     "name",
-    ["swift/self-cognition", "SWIFT/Self-Cognition", "anyorg/self-cognition", "/data/self-cognition/", "hub/datasets--modelscope--self-cognition/snapshots/abc"],
-)  # fmt: skip
+    [
+        "swift/self-cognition",
+        "SWIFT/Self-Cognition",
+        "anyorg/self-cognition",
+        "/data/self-cognition/",
+        "hub/datasets--modelscope--self-cognition/snapshots/abc",
+    ],
+)
 def test_it_is_known_by_its_last_name(name: str) -> None:
     assert find_known(name) is self_cognition
 

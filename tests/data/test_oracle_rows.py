@@ -98,9 +98,7 @@ def test_the_reference_s_own_rows_give_its_messages(shared: Path) -> None:
     def turns(name: str) -> list[list[str]]:
         return [[f"{m.role[0]}:{m.content}" for m in s.messages] for s in load(folder / name).train]  # type: ignore[union-attr]
 
-    assert turns("alpaca.csv") == [
-        ["s:00000", "u:11111\n22222", "a:3.3"], ["u:aaaaa", "a:ccccc"], ["u:AAAAA\nBBBBB", "a:CCCCC"]
-    ]  # fmt: skip
+    assert turns("alpaca.csv") == [["s:00000", "u:11111\n22222", "a:3.3"], ["u:aaaaa", "a:ccccc"], ["u:AAAAA\nBBBBB", "a:CCCCC"]]
     assert turns("alpaca.jsonl")[0] == ["s:system123", "u:aaaaa", "a:bbbbb", "u:11111\n22222", "a:33333"]
     assert turns("swift_multi.json") == turns("swift_multi.jsonl")
     assert turns("swift_single.csv") == turns("swift_single.jsonl")

@@ -54,7 +54,10 @@ def test_a_count_must_be_a_number_above_zero(word: str) -> None:
         parse_item(word)
 
 
-@pytest.mark.parametrize(("name", "path"), [("./a", True), ("/a/b", True), ("~/a", True), ("a/b.jsonl", True), ("b.csv.gz", True), ("org/name", False), ("org/v1.5", False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("./a", True), ("/a/b", True), ("~/a", True), ("a/b.jsonl", True), ("b.csv.gz", True), ("org/name", False), ("org/v1.5", False)],
+)
 def test_names_that_are_paths_never_go_to_a_hub(name: str, path: bool) -> None:
     assert is_path(name) is path
 
@@ -177,7 +180,7 @@ def test_a_missing_file_is_said_with_what_is_near(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", ROWS)
     with pytest.raises(DataError, match=r"trian\.jsonl: no such file.*train\.jsonl"):
         files(f"{tmp_path}/trian.jsonl")
-    with pytest.raises(DataError, match="folder .* does not exist"):
+    with pytest.raises(DataError, match=r"folder .* does not exist"):
         files(f"{tmp_path}/nowhere/x.jsonl#4")
     with pytest.raises(DataError, match="neither a file"):
         files("wordwithoutslash")
