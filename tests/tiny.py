@@ -37,7 +37,9 @@ def tokenizer() -> PreTrainedTokenizerFast:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
     raw.train_from_iterator(TEXT, trainer)
     tok = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     tok.chat_template = CHATML
@@ -66,7 +68,12 @@ def save(folder: Path, architecture: str = "llama", **changes: object) -> Path:
 def chat_rows(path: Path, number: int = 24) -> Path:
     """Short conversations of differing lengths."""
     rows = [
-        {"messages": [{"role": "user", "content": f"say {n} " + "please " * (n % 5)}, {"role": "assistant", "content": f"{n} " * (1 + n % 4)}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"say {n} " + "please " * (n % 5)},
+                {"role": "assistant", "content": f"{n} " * (1 + n % 4)},
+            ]
+        }
         for n in range(number)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

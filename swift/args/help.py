@@ -14,9 +14,9 @@ from swift.args.commands import COMMANDS, WAITING, Command
 from swift.args.spec import ArgSpec, groups, specs
 
 TITLES = {
-    "runtime": "Run", "hub": "Hub", "model": "Model", "adapter": "Adapter", "data": "Data", "template": "Template", "generation": "Generation",
-    "trainer": "Trainer", "training": "Training", "target": "Adapter targets", "full": "Full training", "lora": "LoRA", "merge": "Merging",
-    "infer": "Inference",
+    "runtime": "Run", "hub": "Hub", "model": "Model", "adapter": "Adapter", "data": "Data", "template": "Template",
+    "generation": "Generation", "trainer": "Trainer", "training": "Training", "target": "Adapter targets", "full": "Full training",
+    "lora": "LoRA", "merge": "Merging", "infer": "Inference",
 }  # fmt: skip
 
 
@@ -164,9 +164,8 @@ def markdown() -> str:
             spec = found[0]
             mark = "🔥 " if spec.facts.hot else ""
             other = "".join(f"<br>also `--{alias}`" for alias in spec.facts.aliases)
-            lines.append(
-                f"| {mark}`--{name}`{_escaped(_metavar(spec))}{other} | {_escaped(explanation(spec))} | {_escaped(chinese_texts()['flags'][name])} |"
-            )
+            texts = (_escaped(explanation(spec)), _escaped(chinese_texts()["flags"][name]))
+            lines.append(f"| {mark}`--{name}`{_escaped(_metavar(spec))}{other} | {' | '.join(texts)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -77,7 +77,7 @@ def _finish(intake: Intake, *, load_plugins: bool) -> Command:
 
 
 def _unknown_names(intake: Intake, values: dict[str, Any], origins: dict[str, str], *, plugins: bool) -> list[str]:
-    """Values that neither a built-in nor a plugin registered. Without plugins the lists of choices are enough: some registries are heavy."""
+    """Values that neither a built-in nor a plugin registered; without plugins a flag's own choices say it, since some registries are heavy."""
     found = []
     for name, spec in intake.specs.items():
         value, registry = values[name], spec.facts.registry

@@ -207,7 +207,7 @@ def _system(state: Resolved) -> None:
 
 
 def _output_dir(state: Resolved) -> str | None:
-    """Set as output/<model name>."""
+    """output/<model name>."""
     model = state.values["model"]
     return f"output/{model_suffix(model)}" if model else None
 

@@ -69,7 +69,7 @@ def show(plan: dict[str, Any], *, as_json: bool) -> str:
     lines = [f"swift {plan['command']}: plan (dry run: nothing is loaded, downloaded or written)", "", "Arguments"]
     width = max(len(name) for name in plan["arguments"])
     typed = [(name, value, plan["origins"].get(name, "default")) for name, value in plan["arguments"].items()]
-    for name, value, origin in sorted(typed, key=lambda row: row[2] == "default"):
+    for name, value, origin in sorted(typed, key=lambda row: (row[2].startswith("default"), row[2].startswith("derived"))):
         lines.append(f"  {name:<{width}}  {_short(value):<24}  {origin}")
     lines += ["", "Model", *(f"  {name}: {value}" for name, value in plan["model"].items() if value is not None), "", "Data"]
     for flag, sources in plan["data"].items():

@@ -11,7 +11,7 @@ from typing import Any
 from swift import logs
 from swift.data.columns import to_row
 from swift.data.sample import Message, Sample
-from swift.engines.engine import Engine, Sampling
+from swift.engines.engine import Engine, Sampling, TokenLogprob, logprobs_json
 from swift.errors import DataError
 from swift.template.encoded import RowSkipped
 
@@ -97,10 +97,11 @@ class Chat:
         question = Message("tool", text.removeprefix("tool:")) if tool else Message("user", text)
         system = [] if self.system is None else [Message("system", self.system)]
         asked = Sample([*system, *self.history, question])
-        answer = ""
+        answer, logprobs = "", []
         try:
             for _, chunk in self.engine.stream([asked], self.sampling):
                 answer += chunk.text
+                logprobs += chunk.logprobs or []
                 if self.stream:
                     self.say(chunk.text, end="", flush=True)
         except KeyboardInterrupt:
@@ -112,10 +113,12 @@ class Chat:
         self.say("-" * 50)
         if answer:
             self.history += [question, Message("assistant", answer)]
-        self.record(answer, asked)
+        self.record(answer, asked, logprobs)
 
-    def record(self, answer: str, asked: Sample) -> None:
+    def record(self, answer: str, asked: Sample, logprobs: list[TokenLogprob]) -> None:
         record = {"response": answer, "messages": to_row(asked)["messages"], "images": [], "audios": [], "videos": []}
+        if self.sampling.logprobs:
+            record["logprobs"] = logprobs_json(logprobs)
         self.records.append(record)
         with self.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")

@@ -91,12 +91,13 @@ def batched(engine: PtEngine, sampling: Sampling, rows: Rows, stats: InferStats,
         while batch := list(islice(source, size)):
             asked = [replace(sampling, seed=seed + number + place) for place in range(len(batch))]
             records = []
-            for sample, answer in zip(batch, engine.attempt(batch, asked), strict=True):
+            for sample, answer in zip(batch, engine.attempt(batch, asked, on_end=bar.update), strict=True):
                 if isinstance(answer, list):
                     stats.add(str(number), answer[0].prompt_tokens, len(answer[0].token_ids))
+                else:
+                    bar.update()
                 records.append(record(sample, answer[0] if isinstance(answer, list) else answer))
                 number += 1
-            bar.update(len(batch))
             yield records
 
 
@@ -110,14 +111,17 @@ def streamed(
         if labels:
             say(f"[LABELS] {labels}")
         say("[RESPONSE] ", end="", flush=True)
-        text = ""
+        text, logprobs = "", []
         try:
             for _, chunk in engine.stream([sample], replace(sampling, seed=seed + number)):
                 say(chunk.text, end="", flush=True)
                 text += chunk.text
+                logprobs += chunk.logprobs or []
                 if chunk.finish_reason is not None:
                     stats.add(str(number), chunk.prompt_tokens, chunk.completion_tokens)
             result: Record = {"response": text, "labels": labels}
+            if sampling.logprobs:
+                result["logprobs"] = logprobs_json(logprobs)
         except (RowSkipped, DataError) as refusal:
             result = {"response": None, "labels": labels, "error": said_why(sample, refusal)}
         say("\n" + "-" * 50)

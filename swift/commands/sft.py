@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from transformers import PrinterCallback
 from swift import dist, logs
 from swift.args import saved
 from swift.data.encoded import EncodedStream, LazyRows, encode_rows
-from swift.data.mix import Loaded, Samples, load_samples
+from swift.data.mix import Loaded, Samples, SampleStream, load_samples
 from swift.data.packing import PackedRows, PackedStream
 from swift.errors import Interrupted, UsageError
 from swift.models.load import load_model, load_processor
@@ -29,10 +29,14 @@ from swift.train.callbacks import RunLog, StopOnSignal
 from swift.train.plots import save_plots
 from swift.train.trainer import Rows, SwiftTrainer
 from swift.tuners.targets import adapts_output_layer
-from swift.tuners.tuner import apply_tuner, report_parameters
+from swift.tuners.tuner import apply_tuner, parameter_line
 
 if TYPE_CHECKING:
     from swift.args.commands import SftCommand
+    from swift.data.sample import Sample
+    from swift.data.tally import Tally
+    from swift.objectives.objective import Example
+    from swift.template.encoded import Encoded
     from swift.template.template import Template
 
 
@@ -82,7 +86,7 @@ def sft(args: SftCommand) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=resume)
     finally:
         stop.restore()
-    return finish(args, trainer, folder, log, stop, report_parameters(tuned))
+    return finish(args, trainer, folder, log, stop, parameter_line(tuned))
 
 
 pt = sft  # `swift pt` differs by its defaults alone: use_chat_template false, loss_scale all
@@ -100,31 +104,35 @@ def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective
     What was kept and skipped is said; a run that would learn nothing stops here.
     """
 
-    def encode(sample: Any) -> Any:
+    def encode(sample: Sample) -> Encoded:
         return objective.encode(sample, template)
 
-    data, capacity = args.data, template.max_length
+    capacity = template.max_length
     if args.training.packing and capacity is None:
         raise UsageError("--packing needs --max_length: the model does not say how long its rows may be")
     if args.training.packing and args.training.lazy_tokenize:
         raise UsageError("--packing needs every row's length before training, and --lazy_tokenize encodes rows while it runs: choose one")
-    if not isinstance(loaded.train, Samples):
-        stream = EncodedStream(loaded.train, encode, strict=data.strict, tally=loaded.tally)
-        rows: Rows = PackedStream(stream, capacity) if args.training.packing else stream
+    if isinstance(loaded.train, SampleStream):
+        rows: Rows = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally)
+        rows = PackedStream(rows, capacity) if args.training.packing else rows
     else:
-        rows = encoded(loaded.train, encode, args, loaded)
-        if args.training.packing:
-            rows = PackedRows(rows, capacity)
-    val = encoded(loaded.val, encode, args, loaded) if isinstance(loaded.val, Samples) else None
-    if val is not None and args.training.packing:
-        val = PackedRows(val, capacity)
-    return rows, val
+        rows = whole_rows(args, loaded.train, encode, capacity, loaded.tally, "training rows")
+    # a stream of validation rows ends: it is read once, and each evaluation sees all of it
+    val = Samples(loaded.val) if isinstance(loaded.val, SampleStream) else loaded.val
+    val_rows = whole_rows(args, val, encode, capacity, loaded.tally, "validation rows") if val is not None else None
+    for line in loaded.tally.lines():
+        logs.info(line)
+    return rows, val_rows
 
 
-def encoded(samples: Samples, encode: Callable[[Any], Any], args: SftCommand, loaded: Loaded) -> Any:
+def whole_rows(
+    args: SftCommand, samples: Samples, encode: Callable[[Sample], Encoded], capacity: int | None, tally: Tally, title: str
+) -> Sequence[list[Example]]:
+    """Rows of a data set that is in memory: encoded now or on access, packed where asked."""
     if args.training.lazy_tokenize:
-        return LazyRows(samples, encode, strict=args.data.strict, tally=loaded.tally)
-    return encode_rows(samples, encode, num_proc=args.data.dataset_num_proc, strict=args.data.strict, tally=loaded.tally)
+        return LazyRows(samples, encode, strict=args.data.strict, tally=tally)
+    rows = encode_rows(samples, encode, num_proc=args.data.dataset_num_proc, strict=args.data.strict, tally=tally, title=title)
+    return PackedRows(rows, capacity) if args.training.packing and capacity is not None else rows
 
 
 def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
@@ -135,9 +143,7 @@ def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
     return weights + (8 * sum(p.numel() for p in trained) if with_optimizer else 0)
 
 
-def finish(
-    args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, stop: StopOnSignal, parameters: str
-) -> dict[str, Any]:
+def finish(args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, stop: StopOnSignal, parameters: str) -> dict[str, Any]:
     """Links, pictures and the final record; raises Interrupted after a run that was stopped."""
     whole = checkpoint.checkpoints(folder)
     last, best = str(whole[-1]) if whole else None, trainer.state.best_model_checkpoint

@@ -83,6 +83,9 @@ def _begun(text: str, stops: Sequence[str]) -> int:
     return max((size for stop in stops for size in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:size])), default=0)
 
 
+# Scripts that write no blanks between words: Thai, kana, ideographs, Hangul (by syllable), full-width signs.
+_UNSPACED = ((0x0E00, 0x0E7F), (0x3000, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xAC00, 0xD7AF), (0xF900, 0xFAFF), (0xFF00, 0xFFEF), (0x20000, 0x2FA1F))
+
+
 def _ends_word(character: str) -> bool:
-    code = ord(character)
-    return character in "\n " or 0x4E00 <= code <= 0x9FFF or 0x3400 <= code <= 0x4DBF or 0x20000 <= code <= 0x2FA1F or 0xF900 <= code <= 0xFAFF
+    return character in "\n " or any(first <= ord(character) <= last for first, last in _UNSPACED)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from swift import logs
 from swift.errors import ModelError, UsageError
 from swift.hub import download
-from swift.models.load import load_model, load_processor
+from swift.models.load import DTYPES, load_model, load_processor
 from swift.models.match import find_model
 from swift.template.build import build_template
 from swift.tuners.tuner import load_adapters
@@ -54,7 +54,10 @@ def merge_adapters(
         raise ModelError(f"{info.name} is quantized, and quantized weights cannot take an adapter in; merge into the original model (--model)")
     tokenizer = load_processor(info)
     bound = build_template(info, tokenizer, template)
-    adapted = load_adapters(load_model(info, replace(model, device_map="cpu"), training=False), [str(folder) for folder in folders])
+    # In the type the weights are stored in, whatever this machine computes fastest: the merged model is to be no larger than its base.
+    dtype = model.torch_dtype or (info.torch_dtype if info.torch_dtype in DTYPES else None)
+    base = load_model(info, replace(model, device_map="cpu", torch_dtype=dtype), training=False)
+    adapted = load_adapters(base, [str(folder) for folder in folders])
     assert isinstance(adapted, PeftModel)
     merged = compared_merge(adapted.eval(), tokenizer)
     save(merged, bound, output, folders, max_shard_size)
@@ -105,6 +108,8 @@ def distance(some: list[Tensor], others: list[Tensor]) -> float:
 
 def save(model: PreTrainedModel, template: Template, output: Path, folders: Sequence[Path], max_shard_size: str) -> None:
     """Write beside the place and move there when whole, so that a broken-off merge is never taken for a merged model."""
+    if output.exists() and any(output.iterdir()) and not (output / "config.json").is_file():
+        raise ModelError(f"{output} is in the way: it is no model folder. Move it, or choose another place")
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -29,7 +29,7 @@ NAMES = {
     "sft_main": "swift.llm.mains",
 }
 
-__all__ = list(NAMES)  # noqa: PLE0605
+__all__ = list(NAMES)
 
 
 def __getattr__(name: str) -> Any:

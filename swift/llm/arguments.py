@@ -10,12 +10,12 @@ from swift.args.commands import InferCommand, SftCommand
 from swift.args.parse import from_kwargs
 
 
-def InferArguments(**flags: Any) -> InferCommand:  # noqa: N802 (people write it as a class)
+def InferArguments(**flags: Any) -> InferCommand:
     """All of swift infer's flags as keywords; for infer_main."""
     return from_kwargs("infer", **flags)  # type: ignore[return-value]
 
 
-def TrainArguments(**flags: Any) -> SftCommand:  # noqa: N802
+def TrainArguments(**flags: Any) -> SftCommand:
     """All of swift sft's flags as keywords; for sft_main."""
     return from_kwargs("sft", **flags)  # type: ignore[return-value]
 

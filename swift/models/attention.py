@@ -83,7 +83,14 @@ def _one_segment(
     if softcap is not None or eager:
         return _written_out(q, k, v, mask, dropout, scaling, softcap)
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=mask is None and length > 1, scale=scaling, enable_gqa=k.shape[1] != q.shape[1]
+        q,
+        k,
+        v,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=mask is None and length > 1,
+        scale=scaling,
+        enable_gqa=k.shape[1] != q.shape[1],
     )
 
 

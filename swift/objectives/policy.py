@@ -50,7 +50,9 @@ class Policy:
         for head in self.heads:
             head.answer = head.correct = None
         if answer.shape != (*batch["shift_labels"].shape, 1):
-            raise RuntimeError(f"the output layer answered {tuple(answer.shape)}, not log-probabilities: it was exchanged after LogProbHead")
+            raise RuntimeError(
+                f"the output layer answered {tuple(answer.shape)}, not log-probabilities: it was exchanged after LogProbHead"
+            )
         return answer.squeeze(-1), correct
 
     def _from_logits(self, batch: Batch, want_correct: bool) -> tuple[Tensor, Tensor | None]:

@@ -223,8 +223,11 @@ class JinjaFormat:
         if self.header:
             found = text.find(self.header, low, high)
             return found + len(self.header) if found >= 0 else None
-        prompt = self._write(messages, tools, True)
-        return len(prompt) if text.startswith(prompt) else None
+        asked = [messages]
+        if messages[0]["role"] == "system" and len(messages) > 1:
+            asked.append(messages[1:])  # where the system text stands before the last question, an earlier prompt has none
+        prompts = [self._write(some, tools, True) for some in asked]
+        return next((len(prompt) for prompt in prompts if text.startswith(prompt)), None)
 
     def _edges(self, content: str) -> tuple[str, str]:
         """What of a content stands before its first and behind its last placeholder."""

@@ -204,11 +204,11 @@ class Specials:
         return ids, offsets
 
 
-def _encoded(found) -> Tokens:  # noqa: ANN001 (tokenizers.Encoding)
+def _encoded(found) -> Tokens:
     return found.ids, found.offsets
 
 
-def _without_newline(found, newline: list[int]) -> Tokens | None:  # noqa: ANN001
+def _without_newline(found, newline: list[int]) -> Tokens | None:
     n = len(newline)
     if found.ids[:n] != newline or (len(found.ids) > n and found.offsets[n][0] < 1):
         return None

@@ -37,7 +37,9 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
         if given.get(name):
             raise UsageError(f"--{name} is not supported: {reason}")
     if given.get("train_sampling_strategy") in ("group_by_length", "batch_rebalance"):
-        raise UsageError(f"--train_sampling_strategy {given['train_sampling_strategy']} saves padding, and nothing is padded here; leave it out")
+        raise UsageError(
+            f"--train_sampling_strategy {given['train_sampling_strategy']} saves padding, and nothing is padded here; leave it out"
+        )
     fields: dict[str, Any] = {name: getattr(args.trainer, name) for name in SAME_NAME}
     fields |= {
         "output_dir": str(output_dir),
@@ -75,7 +77,9 @@ def gradient_checkpointing(args: SftCommand) -> bool:
 def passthrough(words: dict[str, Any]) -> dict[str, Any]:
     """Fields that only transformers knows, converted by its own types. Raises UsageError with transformers' own words."""
     converted = {name: value for name, value in words.items() if not _is_text(value)}
-    argv = [word for name, value in words.items() if _is_text(value) for word in (f"--{name}", *([value] if isinstance(value, str) else value))]
+    argv = [
+        word for name, value in words.items() if _is_text(value) for word in (f"--{name}", *([value] if isinstance(value, str) else value))
+    ]
     argv = [word for word in argv if word != ""]
     if not argv:
         return converted

@@ -129,7 +129,8 @@ def judge(folder: Path, *, only_model: bool) -> None:
     if not any((folder / name).is_file() for name in WEIGHTS):
         near = ", ".join(path.name for path in checkpoints(folder))
         raise ModelError(
-            f"--resume_from_checkpoint {folder} is no checkpoint: it has no weights" + (f". It holds {near}: give one of them" if near else "")
+            f"--resume_from_checkpoint {folder} is no checkpoint: it has no weights"
+            + (f". It holds {near}: give one of them" if near else "")
         )
     for path in folder.glob("*.safetensors"):
         check_safetensors(path)

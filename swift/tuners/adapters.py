@@ -59,13 +59,19 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder} is no adapter: it has no adapter_config.json. A whole model is given with --model")
     if not any((folder / f"adapter_model.{ending}").is_file() for ending in ("safetensors", "bin")):
-        raise ModelError(f"{folder} has an adapter_config.json but no adapter weights (adapter_model.safetensors): the save was cut short, or files are missing")
+        raise ModelError(
+            f"{folder} has an adapter_config.json but no adapter weights (adapter_model.safetensors): the save was cut short, or files are missing"
+        )
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
             return model
         return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable)
     except (RuntimeError, ValueError, KeyError) as error:  # PEFT: shapes that differ, targets that are not there
-        raise ModelError(f"{folder} does not fit the model: it was trained on another one. {str(error).strip().splitlines()[0][:200]}") from error
+        raise ModelError(
+            f"{folder} does not fit the model: it was trained on another one. {str(error).strip().splitlines()[0][:200]}"
+        ) from error
     except SafetensorError as error:
-        raise ModelError(f"{folder}: the adapter's weights are broken ({error}): the save was cut short, or the file was changed") from error
+        raise ModelError(
+            f"{folder}: the adapter's weights are broken ({error}): the save was cut short, or the file was changed"
+        ) from error

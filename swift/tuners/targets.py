@@ -26,7 +26,9 @@ def target_modules(model: nn.Module, args: TargetArgs) -> list[str] | str:
     names = [name for name, _ in model.named_modules() if name]
     if args.target_regex is not None:
         if not any(re.fullmatch(args.target_regex, name) for name in names):
-            raise UsageError(f"--target_regex {args.target_regex!r} matches no module; it must match a full name such as {_example(model)!r}")
+            raise UsageError(
+                f"--target_regex {args.target_regex!r} matches no module; it must match a full name such as {_example(model)!r}"
+            )
         return args.target_regex
     targets: list[str] = []
     for asked in args.target_modules:
@@ -34,7 +36,9 @@ def target_modules(model: nn.Module, args: TargetArgs) -> list[str] | str:
     for target in targets:
         if not any(name == target or name.endswith("." + target) for name in names):
             suffixes = sorted({name.rpartition(".")[2] for name in all_linear(model)})
-            raise UsageError(f"--target_modules {target}: the model has no such module{did_you_mean(target, suffixes)} Linear modules: {', '.join(suffixes)}")
+            raise UsageError(
+                f"--target_modules {target}: the model has no such module{did_you_mean(target, suffixes)} Linear modules: {', '.join(suffixes)}"
+            )
     return list(dict.fromkeys(targets))
 
 

@@ -42,7 +42,7 @@ def apply_tuner(model: PreTrainedModel, args: SftCommand) -> nn.Module:
         tuned: nn.Module = load_adapter(model, Path(last), trainable=True)
     else:
         tuned = tuners[args.adapter.train_type](model, args)
-    report_parameters(tuned)
+    logs.info(f"model_parameter_info: {parameter_line(tuned)}")
     return tuned
 
 
@@ -56,14 +56,12 @@ def load_adapters(model: PreTrainedModel, folders: list[str]) -> PreTrainedModel
     return model
 
 
-def report_parameters(model: nn.Module) -> str:
-    """One line: class, parameters and the trainable share; logged and kept for the final record."""
+def parameter_line(model: nn.Module) -> str:
+    """Class, parameters, and the share of them that is trained."""
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     buffers = sum(b.numel() for b in model.buffers())
-    line = (
+    return (
         f"{type(model).__name__}: {total / 1e6:.4f}M Params ({trainable / 1e6:.4f}M Trainable "
         f"[{100 * trainable / total:.4f}%]), {buffers / 1e6:.4f}M Buffers."
     )
-    logs.info(f"model_parameter_info: {line}")
-    return line

@@ -13,7 +13,8 @@ VALUES: dict[str, str | list[str]] = {
     "adapters": "output/vx-xxx/checkpoint-xxx", "attn_impl": "flash_attn", "bnb_4bit_compute_dtype": "bfloat16",
     "bnb_4bit_quant_storage": "bfloat16", "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": "true",
     "custom_register_path": ["examples/custom/dataset.py", "examples/custom/model.py"], "dataloader_drop_last": "true",
-    "dataloader_num_workers": "4", "dataset": ["AI-ModelScope/alpaca-gpt4-data-zh#500", "swift/self-cognition#500"], "dataset_num_proc": "4",
+    "dataloader_num_workers": "4", "dataset": ["AI-ModelScope/alpaca-gpt4-data-zh#500", "swift/self-cognition#500"],
+    "dataset_num_proc": "4",
     "deepspeed": "zero2", "eval_steps": "50", "eval_strategy": "steps", "freeze_vit": "true", "galore_optim_per_parameter": "false",
     "galore_quantization": "true", "gpu_memory_utilization": "0.9", "gradient_accumulation_steps": "16", "gradient_checkpointing": "true",
     "gradient_checkpointing_kwargs": '{"use_reentrant": false}', "greater_is_better": "true", "infer_backend": "pt",
@@ -30,7 +31,8 @@ VALUES: dict[str, str | list[str]] = {
     "stream": "true", "streaming": "true", "system": "You are a helpful assistant.", "target_modules": "all-linear", "task_type": "seq_cls",
     "temperature": "0", "template": "qwen2_5", "tensor_parallel_size": "2", "tools_prompt": "toolbench", "top_k": "1",
     "torch_dtype": "bfloat16", "tp": "2", "train_type": "lora", "truncation_strategy": "right", "tuner_backend": "unsloth",
-    "use_chat_template": "false", "use_dora": "true", "use_galore": "true", "use_liger": "true", "val_dataset": "AI-ModelScope/alpaca-gpt4-data-en#100",
+    "use_chat_template": "false", "use_dora": "true", "use_galore": "true", "use_liger": "true",
+    "val_dataset": "AI-ModelScope/alpaca-gpt4-data-en#100",
     "vision_batch_size": "8", "warmup_ratio": "0.05", "weight_decay": "0.1",
 }  # fmt: skip
 

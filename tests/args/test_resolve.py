@@ -93,8 +93,8 @@ def test_the_base_of_an_adapter_that_is_only_an_id_is_known_later() -> None:
 
 def test_a_dry_run_lists_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    args = sft("--dataset", "./rows.jsonl", "--model", "./m", "--system", "s.txt", "--external_plugins", "p.py", "--resume_from_checkpoint", "c",
-               "--dry_run")  # fmt: skip
+    args = sft("--dataset", "./rows.jsonl", "--model", "./m", "--system", "s.txt", "--external_plugins", "p.py",
+               "--resume_from_checkpoint", "c", "--dry_run")  # fmt: skip
     assert [text.partition(":")[0] for text in args.missing] == [
         "--resume_from_checkpoint", "--system", "--model", "--dataset", "--external_plugins",
     ]  # fmt: skip

@@ -14,8 +14,8 @@ from tests.args.words import sft
 
 @pytest.fixture
 def adapter(tmp_path: Path) -> Path:
-    args = sft("--system", "You are brief.", "--max_length", "99", "--hub_token", "s3cret", "--use_chat_template", "false", "--data_seed", "7",
-               "--split_dataset_ratio", "0.2", "--adam_beta1", "0.8", "--truncation_strategy", "left")  # fmt: skip
+    args = sft("--system", "You are brief.", "--max_length", "99", "--hub_token", "s3cret", "--use_chat_template", "false",
+               "--data_seed", "7", "--split_dataset_ratio", "0.2", "--adam_beta1", "0.8", "--truncation_strategy", "left")  # fmt: skip
     saved.write(args, tmp_path, output_dir="/runs/v0")
     (tmp_path / "adapter_config.json").write_text("{}")
     return tmp_path

@@ -88,13 +88,17 @@ def test_an_adapter_of_another_model(folder, rows, tmp_path, capsys):
     import swift
 
     other = tiny.save(tmp_path / "wider", hidden_size=48)
-    record = swift.sft(model=str(other), dataset=[str(rows)], output_dir=str(tmp_path / "other"), split_dataset_ratio=0, report_to="none", max_steps=1)
+    record = swift.sft(
+        model=str(other), dataset=[str(rows)], output_dir=str(tmp_path / "other"), split_dataset_ratio=0, report_to="none", max_steps=1
+    )
     message = refused(capsys, tmp_path, "--model", folder, "--dataset", rows, "--adapters", record["last_model_checkpoint"])
     assert "trained on another" in message
 
 
 def test_resuming_from_a_folder_that_is_no_checkpoint(folder, rows, tmp_path, capsys):
-    assert "is no adapter checkpoint" in refused(capsys, tmp_path, "--model", folder, "--dataset", rows, "--resume_from_checkpoint", tmp_path, code=2)
+    assert "is no adapter checkpoint" in refused(
+        capsys, tmp_path, "--model", folder, "--dataset", rows, "--resume_from_checkpoint", tmp_path, code=2
+    )
 
 
 def test_an_output_folder_that_is_a_file(folder, rows, tmp_path, capsys):

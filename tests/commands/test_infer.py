@@ -98,7 +98,9 @@ def test_a_new_system_text_ends_the_history(tmp_path: Path) -> None:
 
 
 def test_messages_of_several_lines_end_with_a_hash(tmp_path: Path) -> None:
-    engine, prompts, _, _ = talk(tmp_path, "multi-line", "one", "two#", "clear#", "reset-system#", "be", "brief#", "x#", "single-line#", "y")
+    engine, prompts, _, _ = talk(
+        tmp_path, "multi-line", "one", "two#", "clear#", "reset-system#", "be", "brief#", "x#", "single-line#", "y"
+    )
     assert engine.asked[0] == [("user", "one\ntwo")]
     assert engine.asked[1] == [("system", "be\nbrief"), ("user", "x")]
     assert engine.asked[2][-1] == ("user", "y")
@@ -138,14 +140,19 @@ def test_whole_answers_are_those_of_a_stream(tmp_path: Path) -> None:
 
 def rows(path: Path, number: int = 7) -> Path:
     texts = [f"say {'please ' * (n % 4)}{n}" for n in range(number)]
-    data = [{"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": f"label {n}"}], "kind": n} for n, text in enumerate(texts)]
+    data = [
+        {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": f"label {n}"}], "kind": n}
+        for n, text in enumerate(texts)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in data))
     return path
 
 
 def run(checkpoint: Path, tmp_path: Path, *words: str) -> list[dict]:  # noqa: F811
     result = tmp_path / "out" / "result.jsonl"
-    infer(parse("infer", ["--model", str(checkpoint), "--result_path", str(result), "--max_new_tokens", "10", "--temperature", "0", *words]))
+    infer(
+        parse("infer", ["--model", str(checkpoint), "--result_path", str(result), "--max_new_tokens", "10", "--temperature", "0", *words])
+    )
     return [json.loads(line) for line in result.read_text().splitlines()]
 
 
@@ -191,7 +198,9 @@ def test_a_row_that_cannot_be_asked_is_recorded_with_the_reason(checkpoint: Path
 
 
 def test_acc_is_of_this_runs_rows_with_labels_only(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:  # noqa: F811
-    answered = [record for record in run(checkpoint, tmp_path, "--val_dataset", str(rows(tmp_path / "data.jsonl"))) if record["response"].strip()]
+    answered = [
+        record for record in run(checkpoint, tmp_path, "--val_dataset", str(rows(tmp_path / "data.jsonl"))) if record["response"].strip()
+    ]
     (tmp_path / "out" / "result.jsonl").write_text('{"response": "of another run", "labels": "old"}\n')
     data, questions = tmp_path / "labelled.jsonl", [record["messages"][0] for record in answered[:4]]
     labels = [answered[0]["response"], "wrong", None, answered[3]["response"]]
@@ -251,8 +260,30 @@ def test_two_processes_write_what_one_writes(checkpoint: Path, tmp_path: Path) -
     one = run(checkpoint, tmp_path, "--val_dataset", str(data), "--temperature", "1")
     result = tmp_path / "two.jsonl"
     (tmp_path / "start.py").write_text(SCRIPT)
-    words = ["--model", str(checkpoint), "--val_dataset", str(data), "--max_new_tokens", "10", "--temperature", "1", "--result_path", str(result), "--metric", "acc"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29641", str(tmp_path / "start.py")]
+    words = [
+        "--model",
+        str(checkpoint),
+        "--val_dataset",
+        str(data),
+        "--max_new_tokens",
+        "10",
+        "--temperature",
+        "1",
+        "--result_path",
+        str(result),
+        "--metric",
+        "acc",
+    ]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        "29641",
+        str(tmp_path / "start.py"),
+    ]
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*torchrun, *words], env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -261,12 +292,33 @@ def test_two_processes_write_what_one_writes(checkpoint: Path, tmp_path: Path) -
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_terminal_session(checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+SLOW_CHAT = """
+import sys, time
+from pathlib import Path
+from swift.commands.infer_chat import Chat
+from swift.engines.engine import Chunk, Sampling
+
+class Slow:
+    def stream(self, samples, sampling):
+        for number in range(1000):
+            yield 0, Chunk(f"word{number} ")
+            time.sleep(0.05)
+
+Chat(Slow(), Sampling(), stream=True, results=Path(sys.argv[1])).run()
+"""
+
+
+def test_a_terminal_session(tmp_path: Path) -> None:
     """Through a pseudo-terminal: an answer is stopped by Ctrl-C, the conversation goes on, Ctrl-D leaves with exit code 0."""
-    words = ["--model", str(checkpoint), "--stream", "true", "--temperature", "9", "--top_k", "0", "--result_path", str(tmp_path / "turns.jsonl")]
     ours, theirs = pty.openpty()
     environment = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1", "TERM": "dumb"}
-    child = subprocess.Popen([sys.executable, "-c", SCRIPT, *words], stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=environment)
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLOW_CHAT, str(tmp_path / "turns.jsonl")],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
     os.close(theirs)
     seen = ""
 
@@ -281,12 +333,12 @@ def test_a_terminal_session(checkpoint: Path, tmp_path: Path) -> None:  # noqa: 
     try:
         wait_for("<<< ")
         os.write(ours, b"hello\n")
-        wait_for("hello\r\n.+")
+        wait_for("hello\r\nword0 word1 ")
         child.send_signal(signal.SIGINT)
         wait_for("-{50}\r\n<<< $")
         seen = ""
         os.write(ours, b"again\n")
-        wait_for("again\r\n.+")
+        wait_for("again\r\nword0 ")
         child.send_signal(signal.SIGINT)
         wait_for("-{50}\r\n<<< $")
         os.write(ours, b"\x04")
@@ -295,7 +347,8 @@ def test_a_terminal_session(checkpoint: Path, tmp_path: Path) -> None:  # noqa: 
         child.kill()
         os.close(ours)
     turns = [json.loads(line) for line in (tmp_path / "turns.jsonl").read_text().splitlines()]
-    assert len(turns) == 2 and turns[1]["messages"][0]["content"] == "hello"
+    assert [turn["content"] for turn in turns[1]["messages"]] == ["hello", turns[0]["response"], "again"]
+    assert turns[0]["response"].startswith("word0 word1 ")
 
 
 # Metrics

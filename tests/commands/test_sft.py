@@ -16,7 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import swift
 from tests import tiny
 
-QUICK = dict(split_dataset_ratio=0, num_train_epochs=1, learning_rate=1e-2, report_to="none", logging_steps=1, save_steps=1000, max_length=128)
+QUICK = dict(
+    split_dataset_ratio=0, num_train_epochs=1, learning_rate=1e-2, report_to="none", logging_steps=1, save_steps=1000, max_length=128
+)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,11 @@ def test_resuming_by_the_command_ends_with_the_same_bits(folder, rows, tmp_path)
 def command(*words, **environment):
     """The real command line in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "swift", *map(str, words)], capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        [sys.executable, "-m", "swift", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
     )
 
 

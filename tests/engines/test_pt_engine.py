@@ -12,6 +12,7 @@ from swift.engines.pt.adapters import AdapterRequest
 from swift.engines.pt.engine import PtEngine
 from swift.errors import UsageError
 from swift.template.encoded import RowSkipped
+from tests import tiny
 from tests.engines.tiny import PlainTemplate, asks, tiny_model
 
 TEXTS = ["hello", "the cat sat on the mat and the dog said hello world", "a tree of green leaves", "猫", "nothing moved to the tree " * 4]
@@ -74,6 +75,13 @@ def test_a_sliding_window_changes_nothing_in_a_padded_batch(tokenizer) -> None:
     ours = engine(tokenizer, model=model)
     for sample, (answer,) in zip(asks(*TEXTS), ours.generate(asks(*TEXTS), GREEDY), strict=True):
         assert answer.token_ids == generated(ours.model, ours.template.prompt(sample))
+
+
+def test_layers_with_and_without_a_window_stand_in_one_batch(tokenizer) -> None:
+    ours = engine(tokenizer, model=tiny.model("gemma2", vocab_size=300, initializer_range=0.3))
+    assert ours.model.config.sliding_window == 16
+    for sample, (answer,) in zip(asks(*TEXTS), ours.generate(asks(*TEXTS), GREEDY), strict=True):
+        assert answer.token_ids == generated(ours.model, ours.template.prompt(sample), eos_token_id=1)
 
 
 def test_repetition_penalty_gives_what_generate_gives(tokenizer) -> None:

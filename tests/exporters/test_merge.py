@@ -87,6 +87,21 @@ def test_weight_files_are_no_larger_than_asked(checkpoint: Path, own: Path) -> N
     assert (output / "model.safetensors.index.json").is_file()
 
 
+def test_the_merged_weights_keep_the_type_of_the_stored_ones(checkpoint: Path, own: Path, tmp_path: Path) -> None:  # noqa: F811
+    half = tmp_path / "half"
+    AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.bfloat16).save_pretrained(half)
+    AutoTokenizer.from_pretrained(checkpoint).save_pretrained(half)
+    assert json.loads((merge(half, own) / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_folder_that_is_no_model_is_not_overwritten(checkpoint: Path, own: Path, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "diary.txt").write_text("dear diary")
+    with pytest.raises(ModelError, match="in the way"):
+        merge(checkpoint, own, output=tmp_path / "mine")
+    assert (tmp_path / "mine" / "diary.txt").exists()
+
+
 def test_merging_nothing_is_refused(checkpoint: Path) -> None:  # noqa: F811
     with pytest.raises(UsageError, match="--adapters"):
         merge(checkpoint)

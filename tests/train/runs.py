@@ -35,7 +35,14 @@ def rows(number: int, *, vocab: int = 400, seed: int = 0, longest: int = 24, wei
 
 
 def trainer(
-    model: nn.Module, train_rows: Rows, folder: Path, *, eval_rows: list | None = None, keep: int | None = None, objective: SFT | None = None, **changes: object
+    model: nn.Module,
+    train_rows: Rows,
+    folder: Path,
+    *,
+    eval_rows: list | None = None,
+    keep: int | None = None,
+    objective: SFT | None = None,
+    **changes: object,
 ) -> SwiftTrainer:
     """A SwiftTrainer that logs every step, in order unless told otherwise."""
     fields: dict = dict(

@@ -45,8 +45,19 @@ def test_losses_and_gradient_norms_equal_plain_transformers(architecture, method
     settings = dict(learning_rate=1e-3, per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=20)
     mine = trainer(ours, data, tmp_path / "ours", **settings)
     mine.train()
-    fields = dict(output_dir=str(tmp_path), logging_steps=1, report_to=[], use_cpu=True, save_strategy="no", disable_tqdm=True,
-                  lr_scheduler_type="cosine", weight_decay=0.1, remove_unused_columns=False, label_names=["labels"], dataloader_pin_memory=False)
+    fields = dict(
+        output_dir=str(tmp_path),
+        logging_steps=1,
+        report_to=[],
+        use_cpu=True,
+        save_strategy="no",
+        disable_tqdm=True,
+        lr_scheduler_type="cosine",
+        weight_decay=0.1,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=False,
+    )
     other = Plain(theirs, TrainingArguments(**fields, **settings), data_collator=padded, train_dataset=data)
     other.train()
     for name in ("loss", "grad_norm"):

@@ -71,7 +71,12 @@ def test_resumed_is_bit_identical_to_uninterrupted(method, source, stop_at, tmp_
     make, weights = METHODS[method]
     model, items = tiny.model(), rows(16)
     settings = dict(
-        per_device_train_batch_size=1, gradient_accumulation_steps=2, max_steps=13, save_strategy="steps", train_sampling_strategy="random", seed=5
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=2,
+        max_steps=13,
+        save_strategy="steps",
+        train_sampling_strategy="random",
+        seed=5,
     )
     torch.manual_seed(2)
     trainer(make(model), SOURCES[source](items), tmp_path / "whole", save_steps=stop_at, **settings).train()

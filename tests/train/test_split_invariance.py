@@ -72,7 +72,9 @@ def test_accumulation_does_not_change_a_run(shape, tmp_path):
     batch, accumulation = shape
     runs = []
     for folder, (b, a) in (("whole", (4, 1)), ("split", (batch, accumulation))):
-        made = trainer(prepared(model), data, tmp_path / folder, per_device_train_batch_size=b, gradient_accumulation_steps=a, num_train_epochs=2)
+        made = trainer(
+            prepared(model), data, tmp_path / folder, per_device_train_batch_size=b, gradient_accumulation_steps=a, num_train_epochs=2
+        )
         made.train()
         runs.append(made)
     assert runs[0].state.global_step == runs[1].state.global_step == 8
@@ -120,7 +122,9 @@ def test_two_ranks_learn_what_one_rank_learns(tmp_path):
     for ranks, (batch, accumulation) in ((1, (4, 1)), (2, (2, 1)), (2, (1, 2))):
         out = tmp_path / f"{ranks}-{batch}"
         launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_port=29611", str(script)]
-        done = subprocess.run([*launch, str(batch), str(accumulation), str(out)], env=environment, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [*launch, str(batch), str(accumulation), str(out)], env=environment, capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr[-3000:]
         found[ranks, batch] = json.loads((out / "found.json").read_text())
     for key in ((2, 2), (2, 1)):

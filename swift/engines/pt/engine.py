@@ -20,12 +20,12 @@ from swift.engines.pt.decode import decode
 from swift.engines.pt.request import Request
 from swift.engines.pt.sampling import resolve
 from swift.engines.stop import AnswerText
-from swift.errors import DataError, UsageError
+from swift.errors import DataError
 from swift.hub import download
 from swift.models.load import load_model, load_processor
 from swift.models.match import find_model
-from swift.template.encoded import RowSkipped
 from swift.template.build import build_template
+from swift.template.encoded import RowSkipped
 from swift.tuners.tuner import load_adapters
 
 if TYPE_CHECKING:
