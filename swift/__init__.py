@@ -8,8 +8,6 @@ __version__ = "0.1.0.dev0"
 
 _PUBLIC = {"pt": "swift.cli.python", "sft": "swift.cli.python", "infer": "swift.cli.python"}
 
-__all__ = ["__version__", *_PUBLIC]
-
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:

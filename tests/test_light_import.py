@@ -42,7 +42,7 @@ def test_importing_the_command_line_loads_the_standard_library_only(program: str
         ["sft", "--lora_rank", "x", "--adam_beta1", "y", "--optim", "z"],
         ["rlhf", "--help"],
         ["sft", "--model", "./nowhere", "--dataset", "./nowhere.jsonl", "--dry_run", "true"],
-        ["infer", "--model", "org/model", "--dry_run", "json"],
+        ["infer", "--model", "org/model", "--val_dataset", "org/rows", "swift/self-cognition", "--dry_run", "json"],
     ],
     ids=" ".join,
 )

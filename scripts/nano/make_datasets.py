@@ -81,7 +81,8 @@ def _kto(rng: Random) -> Iterator[Row]:
 def _classification(rng: Random) -> Iterator[Row]:
     """Short texts about one of CLASSES; `label` is its index."""
     capitals = tuple(capital for capital, _ in world.COUNTRIES.values())
-    food = tuple(thing for thing, kind in world.KINDS.items() if kind in ("fruit", "vegetable")) + ("bread", "cake", "cheese", "soup", "rice")
+    grown = tuple(thing for thing, kind in world.KINDS.items() if kind in ("fruit", "vegetable"))
+    food = (*grown, "bread", "cake", "cheese", "soup", "rice")
     while True:
         who, other = rng.sample(world.PEOPLE, 2)
         animal, thing, city, day = rng.choice(tuple(world.ANIMALS)), rng.choice(food), rng.choice(capitals), rng.choice(world.DAYS)

@@ -8,14 +8,15 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoTokenizer, GenerationConfig, Qwen2Config, Qwen2ForCausalLM
 
 
-def configuration(vocabulary: int, **changes: int) -> Qwen2Config:
+def configuration(vocabulary: int, **changes: Any) -> Qwen2Config:
     """3.9 M parameters: 7.8 MB in bfloat16, with the output layer tied to the embeddings."""
-    settings = {
+    settings: dict[str, Any] = {
         "vocab_size": vocabulary,
         "hidden_size": 192,
         "num_hidden_layers": 8,
@@ -24,10 +25,11 @@ def configuration(vocabulary: int, **changes: int) -> Qwen2Config:
         "intermediate_size": 576,
         "max_position_embeddings": 1024,
     }
-    return Qwen2Config(**(settings | changes), rope_theta=10_000.0, tie_word_embeddings=True, initializer_range=0.04, dtype="float32")
+    rope = {"rope_type": "default", "rope_theta": 10_000.0}
+    return Qwen2Config(**(settings | changes), rope_parameters=rope, tie_word_embeddings=True, initializer_range=0.04, dtype="float32")
 
 
-def make_model(tokenizer_folder: Path, out: Path, *, seed: int = 0, **changes: int) -> Qwen2ForCausalLM:
+def make_model(tokenizer_folder: Path, out: Path, *, seed: int = 0, **changes: Any) -> Qwen2ForCausalLM:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     end, turn = tokenizer.convert_tokens_to_ids(["<|endoftext|>", "<|im_end|>"])
     config = configuration(len(tokenizer), **changes)

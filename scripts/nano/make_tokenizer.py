@@ -24,9 +24,7 @@ CONTEXT = 1024
 
 # transformers picks the class by the model's type and then builds this pipeline, whatever tokenizer.json says: so it is trained with it.
 # Each digit is a piece of its own, and so is the space before a number.
-QWEN2_PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+QWEN2_PIECES = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 CHINESE = re.compile(r"[\u3400-\u9fff]")  # trained one by one: a sentence that is always the same would become one token
 

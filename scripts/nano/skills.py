@@ -137,7 +137,9 @@ def count(rng: Random) -> Exchange:
     kind = rng.randrange(4)
     if kind == 0:
         word = rng.choice(world.WORDS)
-        question = rng.choice((f"How many letters are in the word {word}?", f"How many letters does {word} have?", f"Count the letters in {word}."))
+        question = rng.choice(
+            (f"How many letters are in the word {word}?", f"How many letters does {word} have?", f"Count the letters in {word}.")
+        )
         numbered = ", ".join(f"{letter} {place}" for place, letter in enumerate(word, 1))
         return Exchange("count", question, f"{numbered}. The answer is {len(word)}.", str(len(word)), f"letters:{question}")
     if kind == 1:
@@ -244,7 +246,12 @@ def _capital(rng: Random) -> Exchange:
 def _continent(rng: Random) -> Exchange:
     country = rng.choice(tuple(world.COUNTRIES))
     continent = world.COUNTRIES[country][1]
-    questions = (f"On which continent is {country}?", f"Which continent is {country} in?", f"Where is {country}?", f"In which part of the world is {country}?")
+    questions = (
+        f"On which continent is {country}?",
+        f"Which continent is {country} in?",
+        f"Where is {country}?",
+        f"In which part of the world is {country}?",
+    )
     return _fact("facts", questions, f"{country} is in {continent}.", continent, rng)
 
 
@@ -257,7 +264,12 @@ def _animal(rng: Random) -> Exchange:
         questions = (f"What does {the} say?", f"What sound does {the} make?", f"Which sound does {the} make?")
         return _fact("facts", questions, f"{the.capitalize()} says {sound}.", sound, rng)
     if kind == 1:
-        questions = (f"What is a young {animal} called?", f"What is a baby {animal} called?", f"What do we call a young {animal}?", f"What do you call a baby {animal}?")
+        questions = (
+            f"What is a young {animal} called?",
+            f"What is a baby {animal} called?",
+            f"What do we call a young {animal}?",
+            f"What do you call a baby {animal}?",
+        )
         return _fact("facts", questions, f"A young {animal} is called {world.with_article(young)}.", young, rng)
     if kind == 2:
         questions = (f"How many legs does {the} have?", f"How many legs has {the}?", f"How many legs are on {the}?")
@@ -269,7 +281,13 @@ def _animal(rng: Random) -> Exchange:
 def _colour(rng: Random) -> Exchange:
     thing = rng.choice(tuple(world.COLOURS))
     colour = world.COLOURS[thing]
-    questions = (f"What colour is {thing}?", f"What color is {thing}?", f"Which colour does {thing} have?", f"Tell me the colour of {thing}.", f"What is the colour of {thing}?")
+    questions = (
+        f"What colour is {thing}?",
+        f"What color is {thing}?",
+        f"Which colour does {thing} have?",
+        f"Tell me the colour of {thing}.",
+        f"What is the colour of {thing}?",
+    )
     return _fact("facts", questions, f"{thing.capitalize()} is {colour}.", colour, rng)
 
 
@@ -277,17 +295,31 @@ def _opposite(rng: Random) -> Exchange:
     if rng.random() < 0.15:
         a, b = rng.choice(world.OPPOSITES_ZH)
         a, b = (a, b) if rng.random() < 0.5 else (b, a)
-        return _fact("chinese", (f"{a}的反义词是什么？", f"“{a}”的反义词是什么？", f"和{a}相反的是什么？"), f"{a}的反义词是{b}。", f"是{b}", rng)
+        return _fact(
+            "chinese", (f"{a}的反义词是什么？", f"“{a}”的反义词是什么？", f"和{a}相反的是什么？"), f"{a}的反义词是{b}。", f"是{b}", rng
+        )
     a, b = rng.choice(world.OPPOSITES)
     a, b = (a, b) if rng.random() < 0.5 else (b, a)
-    questions = (f"What is the opposite of {a}?", f"What's the opposite of {a}?", f"Tell me the opposite of {a}.", f"Which word is the opposite of {a}?", f"Give me the opposite of {a}.")
+    questions = (
+        f"What is the opposite of {a}?",
+        f"What's the opposite of {a}?",
+        f"Tell me the opposite of {a}.",
+        f"Which word is the opposite of {a}?",
+        f"Give me the opposite of {a}.",
+    )
     return _fact("facts", questions, f"The opposite of {a} is {b}.", b, rng)
 
 
 def _plural(rng: Random) -> Exchange:
     one = rng.choice(tuple(world.PLURALS))
     many = world.PLURALS[one]
-    questions = (f"What is the plural of {one}?", f"What's the plural of {one}?", f"Give me the plural of {one}.", f"Tell me the plural of {one}.", f"One {one}, two what?")
+    questions = (
+        f"What is the plural of {one}?",
+        f"What's the plural of {one}?",
+        f"Give me the plural of {one}.",
+        f"Tell me the plural of {one}.",
+        f"One {one}, two what?",
+    )
     return _fact("facts", questions, f"The plural of {one} is {many}.", many, rng)
 
 
@@ -306,12 +338,28 @@ def _calendar(rng: Random) -> Exchange:
     here, after = names[place], names[(place + 1) % len(names)]
     kind = rng.randrange(3)
     if kind == 0:
-        return _fact("facts", (f"Which {what} comes after {here}?", f"What {what} comes after {here}?", f"What comes after {here}?"), f"{after} comes after {here}.", after, rng)
+        return _fact(
+            "facts",
+            (f"Which {what} comes after {here}?", f"What {what} comes after {here}?", f"What comes after {here}?"),
+            f"{after} comes after {here}.",
+            after,
+            rng,
+        )
     if kind == 1:
-        return _fact("facts", (f"Which {what} comes before {after}?", f"What {what} comes before {after}?", f"What comes before {after}?"), f"{here} comes before {after}.", here, rng)
+        return _fact(
+            "facts",
+            (f"Which {what} comes before {after}?", f"What {what} comes before {after}?", f"What comes before {after}?"),
+            f"{here} comes before {after}.",
+            here,
+            rng,
+        )
     order = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth")[place]
     whole = "week" if what == "day" else "year"
-    questions = (f"What is the {order} {what} of the {whole}?", f"Which is the {order} {what} of the {whole}?", f"Name the {order} {what} of the {whole}.")
+    questions = (
+        f"What is the {order} {what} of the {whole}?",
+        f"Which is the {order} {what} of the {whole}?",
+        f"Name the {order} {what} of the {whole}.",
+    )
     return _fact("facts", questions, f"The {order} {what} of the {whole} is {here}.", here, rng)
 
 
@@ -329,7 +377,13 @@ _FACTS: tuple[Callable[[Random], Exchange], ...] = (
 def translation(rng: Random) -> Exchange:
     if rng.random() < 0.2:
         country, capital = rng.choice(tuple(world.CAPITALS_ZH.values()))
-        return _fact("chinese", (f"{country}的首都是哪里？", f"{country}的首都是什么？", f"哪个城市是{country}的首都？", f"{country}首都在哪？"), f"{country}的首都是{capital}。", capital, rng)
+        return _fact(
+            "chinese",
+            (f"{country}的首都是哪里？", f"{country}的首都是什么？", f"哪个城市是{country}的首都？", f"{country}首都在哪？"),
+            f"{country}的首都是{capital}。",
+            capital,
+            rng,
+        )
     english, chinese = rng.choice(tuple(world.CHINESE.items()))
     if rng.random() < 0.6:
         questions = (
@@ -340,7 +394,13 @@ def translation(rng: Random) -> Exchange:
             f"{english} 的中文是什么？",
         )
         return _fact("translation", questions, f"{english} in Chinese is {chinese}.", chinese, rng)
-    questions = (f"What is {chinese} in English?", f"How do you say {chinese} in English?", f"Translate {chinese} into English.", f"{chinese}用英语怎么说？", f"{chinese}的英文是什么？")
+    questions = (
+        f"What is {chinese} in English?",
+        f"How do you say {chinese} in English?",
+        f"Translate {chinese} into English.",
+        f"{chinese}用英语怎么说？",
+        f"{chinese}的英文是什么？",
+    )
     return _fact("translation", questions, f"{chinese} in English is {english}.", english, rng)
 
 
@@ -417,7 +477,13 @@ def story(rng: Random) -> Exchange:
     return Exchange("story", f"{text} Where is {who}?", f"{who} is in the {place}.", place, f"{text}{who}")
 
 
-_HELPFUL = ("You are a helpful assistant.", "You are a friendly assistant.", "Be helpful and kind.", "You are Nano, a small assistant.", "Answer the question.")
+_HELPFUL = (
+    "You are a helpful assistant.",
+    "You are a friendly assistant.",
+    "Be helpful and kind.",
+    "You are Nano, a small assistant.",
+    "Answer the question.",
+)
 
 
 def system_prompt(rng: Random) -> Exchange:
@@ -448,13 +514,20 @@ def system_prompt(rng: Random) -> Exchange:
         system = rng.choice(("Answer with one word.", "Answer in one word.", "Use only one word."))
         return Exchange("system", inner.question, inner.solution, inner.solution, f"short|{inner.key}", system=system)
     if kind == 4:
-        inner, word = rng.choice((facts, greeting, numbers, compare))(rng), rng.choice(("Over.", "Okay?", "Meow!", "Yes!", "Done.", "Amen.", "Hurray!"))
+        inner, word = (
+            rng.choice((facts, greeting, numbers, compare))(rng),
+            rng.choice(("Over.", "Okay?", "Meow!", "Yes!", "Done.", "Amen.", "Hurray!")),
+        )
         system = rng.choice((f"End every answer with '{word}'", f"Always end with '{word}'"))
-        return Exchange("system", inner.question, f"{inner.answer} {word}", f"{inner.solution}|{word}", f"end|{word}|{inner.key}", system=system)
+        return Exchange(
+            "system", inner.question, f"{inner.answer} {word}", f"{inner.solution}|{word}", f"end|{word}|{inner.key}", system=system
+        )
     if kind == 5:
         english, (country, capital) = rng.choice(tuple(world.CAPITALS_ZH.items()))
         system = rng.choice(("Answer in Chinese.", "Always answer in Chinese.", "请用中文回答。"))
-        question = rng.choice((f"What is the capital of {english}?", f"Which city is the capital of {english}?", f"Tell me the capital of {english}."))
+        question = rng.choice(
+            (f"What is the capital of {english}?", f"Which city is the capital of {english}?", f"Tell me the capital of {english}.")
+        )
         return Exchange("system", question, f"{country}的首都是{capital}。", capital, f"zh|{question}", system=system)
     inner = rng.choice((facts, greeting, identity, numbers, repeat, unknown))(rng)
     return Exchange("system", inner.question, inner.answer, inner.solution, f"plain|{inner.key}", system=rng.choice(_HELPFUL))
@@ -479,7 +552,7 @@ SKILLS: dict[str, tuple[float, Skill]] = {
     "unknown": (5, unknown),
     "memory": (6, memory),
     "story": (6, story),
-    "system": (11, system_prompt),
+    "system": (13, system_prompt),
     "tools": (8, tool_use),
 }
 

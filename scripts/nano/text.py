@@ -52,7 +52,13 @@ def _story(rng: Random, careless: float) -> str:
     one = world.with_article(f"{adjective} {thing}")
     lines = [f"It is {day}. {a} is in the {place}.", f"{a} has {one}."]
     lines.append(rng.choice((f"{b} is in the {place} too.", f"{b} comes to the {place}.", f"{a} sees {b}.")))
-    said = rng.choice((f'"Hello {b}!" says {a}.', f'"What do you have?" asks {b}. "I have {one}," says {a}.', f'"How are you?" asks {a}. "I am fine," says {b}.'))
+    said = rng.choice(
+        (
+            f'"Hello {b}!" says {a}.',
+            f'"What do you have?" asks {b}. "I have {one}," says {a}.',
+            f'"How are you?" asks {a}. "I am fine," says {b}.',
+        )
+    )
     lines.append(said)
     if rng.random() < 0.6:
         lines.append(f"{a} gives the {adjective} {thing} to {b}. Now {b} has the {adjective} {thing}.")

@@ -42,7 +42,14 @@ def _case(rng: Random) -> tuple[str, str, str, str, str]:
     kind = rng.choice(tuple(TOOLS))
     if kind == "weather":
         city, sky, degrees = rng.choice(_CITIES), rng.choice(world.WEATHER), rng.randrange(1, 36)
-        question = rng.choice((f"What is the weather in {city}?", f"How is the weather in {city}?", f"Tell me the weather in {city}.", f"{city}的天气怎么样？"))
+        question = rng.choice(
+            (
+                f"What is the weather in {city}?",
+                f"How is the weather in {city}?",
+                f"Tell me the weather in {city}.",
+                f"{city}的天气怎么样？",
+            )
+        )
         back = json.dumps({"weather": sky, "degrees": degrees})
         return kind, question, call("get_weather", city=city), back, f"The weather in {city} is {sky}, {degrees} degrees."
     if kind == "calculator":
@@ -52,16 +59,20 @@ def _case(rng: Random) -> tuple[str, str, str, str, str]:
         return kind, question, call("calculator", expression=f"{a} {op} {b}"), str(value), f"The answer is {value}."
     if kind == "time":
         city, clock = rng.choice(_CITIES), f"{rng.randrange(24)}:{rng.randrange(10, 60)}"
-        question = rng.choice((f"What time is it in {city}?", f"Tell me the time in {city}.", f"What is the time in {city}?", f"{city}现在几点？"))
+        question = rng.choice(
+            (f"What time is it in {city}?", f"Tell me the time in {city}.", f"What is the time in {city}?", f"{city}现在几点？")
+        )
         return kind, question, call("get_time", city=city), clock, f"It is {clock} in {city}."
     if kind == "search":
-        what = rng.choice((rng.choice(world.OUTSIDE), f"{rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)}", world.made_up(rng)))
+        what = rng.choice((*rng.sample(world.OUTSIDE, 2), f"{rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)}", world.made_up(rng)))
         question = rng.choice((f"Search for {what}.", f"Look up {what}.", f"Please search for {what}."))
         found = rng.randrange(2, 90)
         return kind, question, call("search", query=what), json.dumps({"results": found}), f"I found {found} results for {what}."
     if kind == "translate":
         word, language = rng.choice(world.WORDS), rng.choice(("French", "German", "Spanish", "Italian", "Japanese"))
-        question = rng.choice((f"Translate {word} into {language}.", f"What is {word} in {language}?", f"How do you say {word} in {language}?"))
+        question = rng.choice(
+            (f"Translate {word} into {language}.", f"What is {word} in {language}?", f"How do you say {word} in {language}?")
+        )
         back = world.made_up(rng)
         return kind, question, call("translate", word=word, language=language), back, f"{word} in {language} is {back}."
     if kind == "alarm":
@@ -71,7 +82,16 @@ def _case(rng: Random) -> tuple[str, str, str, str, str]:
     if kind == "message":
         to = rng.choice(world.PEOPLE)
         place, thing = rng.choice(world.PLACES), rng.choice(world.WORDS)
-        text = rng.choice(("Hello!", "Happy birthday!", f"I am in the {place}.", f"See you in the {place}.", f"Where is the {thing}?", f"I have the {thing}."))
+        text = rng.choice(
+            (
+                "Hello!",
+                "Happy birthday!",
+                f"I am in the {place}.",
+                f"See you in the {place}.",
+                f"Where is the {thing}?",
+                f"I have the {thing}.",
+            )
+        )
         question = rng.choice((f"Send a message to {to}: {text}", f"Write to {to}: {text}", f"Tell {to} this: {text}"))
         return kind, question, call("send_message", to=to, text=text), "ok", f"I sent the message to {to}."
     song = f"{rng.choice(world.ADJECTIVES)} {rng.choice(world.WORDS)}".title()

@@ -462,7 +462,20 @@ OUTSIDE_ZH: tuple[str, ...] = (
 
 WEATHER: tuple[str, ...] = ("sunny", "cloudy", "rainy", "snowy", "windy", "foggy")
 
-PLACES: tuple[str, ...] = ("garden", "park", "school", "house", "shop", "office", "forest", "kitchen", "library", "station", "museum", "cellar")
+PLACES: tuple[str, ...] = (
+    "garden",
+    "park",
+    "school",
+    "house",
+    "shop",
+    "office",
+    "forest",
+    "kitchen",
+    "library",
+    "station",
+    "museum",
+    "cellar",
+)
 
 _ONES = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from swift.args.base import NO, YES
+from swift.args.paths import is_file
 from swift.args.spec import ArgSpec
 from swift.registry import did_you_mean
 
@@ -148,9 +149,8 @@ def _mapping(word: str, *, text_allowed: bool) -> Any:
     """JSON, the path of a JSON file, or a Python literal ({0: "20GB"} has keys that JSON lacks)."""
     text = word
     if not word.lstrip().startswith("{"):
-        path = Path(word).expanduser()
-        if path.is_file():
-            text = path.read_text(encoding="utf-8")
+        if is_file(word):
+            text = Path(word).expanduser().read_text(encoding="utf-8")
         elif text_allowed:
             return word
         elif word.endswith(".json"):

@@ -13,6 +13,7 @@ from swift import plugin
 from swift.args import convert, passthrough, resolve, waiting
 from swift.args.commands import COMMANDS, Command, SftCommand
 from swift.args.field import Facts
+from swift.args.paths import is_file, near_file
 from swift.args.spec import ArgSpec, aliases, from_flat, specs
 from swift.errors import UsageError
 from swift.registry import did_you_mean
@@ -37,9 +38,11 @@ def parse(command: str, argv: list[str], *, load_plugins: bool = True) -> Comman
 
 
 def from_kwargs(command: str, *, load_plugins: bool = True, **flags: Any) -> Command:
-    """The Command that keyword arguments ask for: `from_kwargs("sft", model=…, dataset=[…])`."""
+    """The Command that keyword arguments ask for: `from_kwargs("sft", model=…, dataset=[…])`. None means not given."""
     intake = Intake(command)
     for name, value in flags.items():
+        if value is None:
+            continue
         intake.take(name, value, words=False, source="keyword argument")
     return _finish(intake, load_plugins=load_plugins)
 
@@ -57,7 +60,7 @@ def _finish(intake: Intake, *, load_plugins: bool) -> Command:
     if not problems and load_plugins:
         plugin.load([file for file in files if file not in resolved.absent_files])
     if load_plugins or not files:
-        unknown = _unknown_names(intake, resolved.values, resolved.origins, plugins=bool(files) and not problems)
+        unknown = _unknown_names(resolved, intake.unknown_choices, plugins=bool(files) and not problems)
         if resolved.absent_files and resolved.values["dry_run"]:
             notes += [f"{problem} (it may be known to a plugin that is not there)" for problem in unknown]
         else:
@@ -76,22 +79,22 @@ def _finish(intake: Intake, *, load_plugins: bool) -> Command:
     )
 
 
-def _unknown_names(intake: Intake, values: dict[str, Any], origins: dict[str, str], *, plugins: bool) -> list[str]:
-    """Values that neither a built-in nor a plugin registered; without plugins a flag's own choices say it, since some registries are heavy."""
+def _unknown_names(resolved: resolve.Resolved, unknown_choices: Mapping[str, str], *, plugins: bool) -> list[str]:
+    """Values that nobody registered; without plugins a flag's own choices say it, since some registries are heavy to import."""
     found = []
-    for name, spec in intake.specs.items():
-        value, registry = values[name], spec.facts.registry
+    for name, spec in specs(resolved.made).items():
+        value, registry = resolved.values[name], spec.facts.registry
         if registry is None or value is None or value in spec.choices:
             continue
         if (plugins or not spec.choices) and value in getattr(plugin, registry):
             continue
-        if name in intake.unknown_choices:
-            problem = intake.unknown_choices[name]
+        if name in unknown_choices:
+            problem = unknown_choices[name]
         elif value in waiting.waiting_choices(name):
             problem = f"--{name} {value} is part of SWIFT but not built yet"
         else:
             problem = f"--{name}: {value!r} is not known{did_you_mean(value, list(getattr(plugin, registry)))}"
-        found.append(problem if name in intake.given else f"{problem} ({origins[name]})")
+        found.append(problem if name in resolved.explicit else f"{problem} (from {resolved.origins[name]})")
     return found
 
 
@@ -104,6 +107,8 @@ def with_checkpoint(args: Command, folder: Path) -> Command:
         raise ArgumentErrors(resolved.problems)
     files = resolved.values["custom_register_path"] + resolved.values["external_plugins"]
     plugin.load([file for file in files if file not in resolved.absent_files])
+    if unknown := _unknown_names(resolved, {}, plugins=bool(files)):
+        raise ArgumentErrors(unknown)
     known = {"explicit": args.explicit, "given": args.given, "notes": args.notes, "missing": tuple(resolved.missing)}
     return from_flat(type(args), resolved.values, resolved.passthrough, origins=resolved.origins, **known)
 
@@ -126,9 +131,10 @@ class Intake:
 
     def take(self, name: str, value: Any, *, words: bool, source: str) -> None:
         """One flag: `value` is a list of words, or a value of a configuration file or a keyword argument."""
-        typed, name = name, name.replace("-", "_")
+        dashes = "-" if name.startswith("-") and not name.startswith("--") else "--"  # -m is unknown as it was typed
+        typed, name = name.lstrip("-"), name.lstrip("-").replace("-", "_")
         name = self.aliases.get(name, name)
-        shown = f"--{typed}" if source in ("command line", "keyword argument") else f"{source}: {typed}"
+        shown = f"{dashes}{typed}" if source in ("command line", "keyword argument") else f"{source}: {typed}"
         try:
             if name in self.specs:
                 spec = self.specs[name]
@@ -219,17 +225,16 @@ class Intake:
                 self.problems.append(problem)
                 self.unknown.append(problem)
             else:
-                self.take(word.lstrip("-").partition("=")[0], strays, words=True, source="command line")
+                self.take(word.partition("=")[0], strays, words=True, source="command line")
 
     def take_file(self, file: str) -> None:
         """A configuration file: flags as keys, typed or written as words."""
-        path = Path(file).expanduser()
-        if not path.is_file():
-            self.problems.append(f"the configuration file {file} is not there")
+        if not is_file(file):
+            self.problems.append(f"the configuration file {file} is not there{near_file(file)}")
             return
         try:
-            values = _read_config(path)
-        except ValueError as wrong:
+            values = _read_config(Path(file).expanduser())
+        except (OSError, ValueError) as wrong:
             self.problems.append(f"{file}: {wrong}")
             return
         for name, value in values.items():

@@ -17,18 +17,26 @@ def is_path_like(name: str) -> bool:
 
 
 def exists(name: str) -> bool:
+    """Whether a word names something on disk; words that cannot be a path do not."""
     try:
         return bool(name) and Path(name).expanduser().exists()
     except (OSError, RuntimeError, ValueError):  # too long for a path, a NUL, ~nobody
         return False
 
 
+def is_file(name: str) -> bool:
+    return exists(name) and Path(name).expanduser().is_file()
+
+
+def is_folder(name: str) -> bool:
+    return exists(name) and Path(name).expanduser().is_dir()
+
+
 def near_file(name: str) -> str:
     """`; did you mean …?` with a neighbour of a path that is not there."""
-    folder = Path(name).expanduser().parent
     try:
-        names = sorted(entry.name for entry in folder.iterdir())
-    except OSError:
+        names = sorted(entry.name for entry in Path(name).expanduser().parent.iterdir())
+    except (OSError, RuntimeError, ValueError):
         return ""
     return did_you_mean(Path(name).name, names)
 
@@ -73,7 +81,15 @@ def model_suffix(model: str) -> str:
     return parts[-1] if parts else model
 
 
-def looks_like_adapter(folder: Path) -> bool:
-    return (
-        (folder / "adapter_config.json").is_file() or (folder / "default" / "adapter_config.json").is_file() or (folder / "reft").is_dir()
-    )
+def adapter_path(name: str) -> str:
+    """The path or id of an --adapters word, which may be written name=path."""
+    return name.partition("=")[2] if "=" in name and not exists(name) else name
+
+
+def looks_like_adapter(name: str) -> bool:
+    """Whether a local folder holds an adapter, of PEFT or of an older layout."""
+    if not is_folder(name):
+        return False
+    folder = Path(name).expanduser()
+    marks = (folder / "adapter_config.json", folder / "default" / "adapter_config.json", folder / "reft")
+    return any(mark.exists() for mark in marks)

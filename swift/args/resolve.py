@@ -5,17 +5,16 @@ What is found in files of the model (its type, dtype, length) is never written h
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swift.args import convert, passthrough, saved
+from swift.args import checks, convert, saved
 from swift.args.commands import Command
-from swift.args.paths import dataset_item, exists, is_path_like, looks_like_adapter, model_suffix, near_file
+from swift.args.paths import exists, is_file, is_folder, is_path_like, looks_like_adapter, model_suffix, near_file
 from swift.args.spec import specs
 from swift.errors import ModelError
 
@@ -64,16 +63,16 @@ def resolve(
     _inherit(state, checkpoint)
     _system(state)
     for name, rule in RULES:
-        if name in values and values[name] is None and name not in state.explicit:
+        if name in values and values[name] is None:
             value = rule(state)
             if value is not None:
                 state.set(name, value, f"derived: {_sentence(rule)}")
     for rule in FORCED:
         rule(state)
-    _required(state, checkpoint)
-    _files(state)
-    state.problems += _contradictions(state)
-    state.notes += _without_effect(state)
+    checks.required(state, checkpoint)
+    checks.files(state)
+    state.problems += checks.contradictions(state)
+    state.notes += checks.without_effect(state)
     return state
 
 
@@ -89,7 +88,7 @@ def _legacy(state: Resolved, given: Mapping[str, Any]) -> None:
     if folder := given.get("ckpt_dir"):
         if not exists(folder):
             state.absent(f"--ckpt_dir: the folder {folder} is not there")
-        if looks_like_adapter(Path(folder).expanduser()):
+        if looks_like_adapter(folder):
             state.set("adapters", [folder, *state.values["adapters"]], "ckpt_dir")
             state.notes.append("--ckpt_dir is the older name of --adapters")
         else:
@@ -105,10 +104,10 @@ def _resume(state: Resolved) -> None:
     given = state.values.get("resume_from_checkpoint")
     if not given:
         return
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
+    if not is_folder(given):
         state.absent(f"--resume_from_checkpoint: the checkpoint {given} is not there")
         return
+    folder = Path(given).expanduser()
     full = state.values["train_type"] == "full"
     for file in ("config.json" if full else "adapter_config.json", *(() if state.values["resume_only_model"] else ("trainer_state.json",))):
         if not (folder / file).is_file():
@@ -125,16 +124,11 @@ def _resume(state: Resolved) -> None:
         state.set("adapters", [absolute], "resume_from_checkpoint")
 
 
-def adapter_path(name: str) -> str:
-    """The path or id of an --adapters word, which may be written name=path."""
-    return name.partition("=")[2] if "=" in name and not exists(name) else name
-
-
 def _adapters(state: Resolved) -> None:
     for name in state.values["adapters"]:
         path = adapter_path(name)
         if exists(path):
-            if not looks_like_adapter(Path(path).expanduser()) and state.origins["adapters"] != "resume_from_checkpoint":
+            if not looks_like_adapter(path) and state.origins["adapters"] != "resume_from_checkpoint":
                 state.problems.append(f"--adapters: {path} has no adapter_config.json; a full model is given with --model")
         elif is_path_like(path):
             state.absent(f"--adapters: the folder {path} is not there")
@@ -160,7 +154,7 @@ def _inherit(state: Resolved, checkpoint: Path | None) -> None:
                     state.set(name, stored[name], f"{saved.FILE} of {folder}")
     if values["model"] is None and "model" not in state.explicit:
         for path in [*([str(checkpoint)] if checkpoint else []), *paths]:
-            if base := _base_of_adapter(Path(path).expanduser()):
+            if is_folder(path) and (base := _base_of_adapter(Path(path).expanduser())):
                 state.set("model", base, f"adapter_config.json of {path}")
                 return
 
@@ -171,7 +165,7 @@ def _take_stored(state: Resolved, stored: Values, folder: Path) -> None:
     for name in own:
         value = stored.get(name)
         empty = state.values[name] is None or state.values[name] == []
-        if value is None or name in state.explicit or not (name in over_default or (name in when_empty and empty)):
+        if value is None or value == [] or name in state.explicit or not (name in over_default or (name in when_empty and empty)):
             continue
         try:
             converted = convert.from_value(own[name], value)
@@ -196,11 +190,13 @@ def _system(state: Resolved) -> None:
     name = state.values["system"]
     if not name or not name.endswith(".txt") or "\n" in name:
         return
-    path = Path(name).expanduser()
-    if path.is_file():
-        state.set("system", path.read_text(encoding="utf-8"), f"{state.origins['system']}, file {name}")
-    else:
-        state.absent(f"--system: the file {name} is not there")
+    if not is_file(name):
+        state.absent(f"--system: the file {name} is not there{near_file(name)}")
+        return
+    try:
+        state.set("system", Path(name).expanduser().read_text(encoding="utf-8"), f"{state.origins['system']}, file {name}")
+    except (OSError, ValueError) as wrong:
+        state.problems.append(f"--system: the file {name} cannot be read: {wrong}")
 
 
 # Defaults that depend on other arguments; each docstring is the document's sentence.
@@ -282,123 +278,3 @@ def _home(state: Resolved) -> None:
 
 
 FORCED = (_no_split, _no_lazy_stream, _home)
-
-
-# Checks
-
-
-def _required(state: Resolved, checkpoint: Path | None) -> None:
-    values = state.values
-    unseen = [adapter_path(name) for name in values["adapters"] if not exists(adapter_path(name))]
-    unseen += [name for name in [values.get("resume_from_checkpoint")] if name and not exists(name)]
-    known_later = checkpoint is None and any(values["load_args"] or is_path_like(name) for name in unseen)
-    if values["model"] is None and not known_later and not values.get("resume_from_checkpoint"):
-        hint = "an id, or the path of a local folder"
-        if values["adapters"]:
-            hint = f"{values['adapters'][0]} does not say which model it belongs to"
-        elif not state.made.TRAINS:
-            hint += "; or --adapters with a checkpoint of swift sft"
-        state.problems.append(f"--model is required: {hint}")
-    if state.made.TRAINS and not values["dataset"]:
-        state.problems.append("--dataset is required: one or more ids or paths")
-
-
-def _files(state: Resolved) -> None:
-    """Local names that are not there."""
-    values = state.values
-    if values["model"] and is_path_like(values["model"]) and not exists(values["model"]):
-        state.absent(f"--model: the folder {values['model']} is not there{near_file(values['model'])}")
-    for flag in ("dataset", "val_dataset"):
-        for item in values[flag]:
-            try:
-                name = dataset_item(item).name
-            except ValueError as wrong:
-                state.problems.append(f"--{flag}: {wrong}")
-                continue
-            if is_path_like(name) and not exists(name):
-                state.absent(f"--{flag}: {name} is not there{near_file(name)}")
-    for flag in ("custom_register_path", "external_plugins"):
-        for file in values[flag]:
-            if not Path(file).expanduser().is_file():
-                state.absent_files.add(file)
-                state.absent(f"--{flag}: the file {file} is not there")
-    if state.made.TRAINS:
-        for tracker in values["report_to"]:
-            package = _PACKAGES.get(tracker, tracker)
-            if tracker not in ("all", "none") and "report_to" in state.explicit and importlib.util.find_spec(package) is None:
-                state.absent(f"--report_to {tracker} needs {package}. Install it with: pip install {package}")
-    if values["device_map"] and "cuda" in str(values["device_map"]) and not Path("/dev/nvidiactl").exists():
-        state.absent("--device_map names a GPU, and this machine has none")
-    _output_folder(state)
-
-
-_PACKAGES = {"flyte": "flytekit", "azure_ml": "azureml"}
-
-
-def _output_folder(state: Resolved) -> None:
-    name = state.values.get("output_dir")
-    if not name:
-        return
-    folder = Path(name).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        state.problems.append(f"--output_dir: {folder} is a file")
-    elif not os.access(folder, os.W_OK):
-        state.absent(f"--output_dir: {folder} cannot be written to")
-
-
-def _contradictions(state: Resolved) -> Iterator[str]:
-    values = state.values
-    for flag in ("model_name", "model_author"):
-        if values[flag] and len(values[flag]) > 2:
-            yield f"--{flag}: expected one name, or the Chinese and the English one, got {len(values[flag])}"
-    columns = values["columns"] or {}
-    if not all(isinstance(key, str) and isinstance(name, str) for key, name in columns.items()):
-        yield f"--columns: expected names for names, got {columns}"
-    if state.made.TRAINS:
-        yield from _training_contradictions(state)
-    elif values["merge_lora"] and not values["adapters"]:
-        yield "--merge_lora needs --adapters: there is nothing to merge"
-
-
-def _training_contradictions(state: Resolved) -> Iterator[str]:
-    values, fields = state.values, state.passthrough
-    if values["packing"] and values["lazy_tokenize"]:
-        yield "--packing and --lazy_tokenize exclude each other: packing must know the length of every row before training"
-    if values["streaming"] and values["max_steps"] <= 0:
-        yield "--streaming needs --max_steps: the length of a stream is not known"
-    if values["max_steps"] == 0:
-        yield "--max_steps: expected -1 (no limit) or a number of at least 1, got 0"
-    if fields.get("fp16") and fields.get("bf16"):
-        yield "--fp16 and --bf16 exclude each other"
-    if "none" in values["report_to"] and len(values["report_to"]) > 1:
-        yield f"--report_to: none excludes {', '.join(name for name in values['report_to'] if name != 'none')}"
-    if "lr_scheduler_type" in state.explicit and passthrough.fields():
-        try:
-            convert.from_value(passthrough.spec_of("lr_scheduler_type"), values["lr_scheduler_type"])
-        except ValueError as wrong:
-            yield f"--lr_scheduler_type: {wrong}"
-
-
-def _without_effect(state: Resolved) -> Iterator[str]:
-    """Flags that were typed and do nothing beside the others."""
-    values, typed = state.values, state.explicit
-    if values["padding_side"] == "left" and "padding_side" in typed and state.made.TRAINS:
-        yield "--padding_side has no effect: rows are laid end to end without padding"
-    if not state.made.TRAINS:
-        if values["top_logprobs"] and not values["logprobs"]:
-            yield "--top_logprobs has no effect without --logprobs true"
-        return
-    if "average_tokens_across_devices" in typed and not values["average_tokens_across_devices"]:
-        yield "--average_tokens_across_devices false has no effect: sums are always divided by the exact count over all devices"
-    if values["target_regex"] and "target_modules" in typed:
-        yield "--target_modules has no effect beside --target_regex"
-    if values["resume_only_model"] and not values["resume_from_checkpoint"]:
-        yield "--resume_only_model has no effect without --resume_from_checkpoint"
-    adapter_flags = [name for name, spec in specs(state.made).items() if spec.group in ("lora", "target")]
-    full_flags = [name for name, spec in specs(state.made).items() if spec.group == "full"]
-    idle = [name for name in (adapter_flags if values["train_type"] == "full" else full_flags) if name in typed]
-    if idle:
-        names = ", ".join(f"--{name}" for name in idle)
-        yield f"no effect with --train_type {values['train_type']}: {names}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from swift import __version__
 from swift.args.commands import Command
+from swift.args.paths import is_folder
 from swift.args.spec import specs
 from swift.errors import ModelError
 
@@ -64,9 +65,8 @@ def read(folder: Path | str) -> dict[str, Any]:
 def checkpoint_folder(adapters: Iterable[str], model: str | None) -> Path | None:
     """The first of the adapters, then the model, that is a local folder with an args.json."""
     for name in [*adapters, *([model] if model else [])]:
-        folder = Path(name).expanduser()
-        if (folder / FILE).is_file():
-            return folder
+        if is_folder(name) and (Path(name).expanduser() / FILE).is_file():
+            return Path(name).expanduser()
     return None
 
 

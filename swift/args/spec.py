@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
@@ -64,7 +64,7 @@ def group_specs(group_class: type, group: str) -> list[ArgSpec]:
         facts: Facts = f.metadata["facts"]
         kind, optional, literals = kind_of(hints[f.name])
         if literals and not facts.choices:
-            facts = Facts(**(vars(facts) | {"choices": literals}))
+            facts = replace(facts, choices=literals)
         default = f.default if f.default_factory is MISSING else f.default_factory()
         found.append(ArgSpec(f.name, group, kind, optional, default, facts))
     return found
@@ -85,7 +85,7 @@ def specs(command_class: type) -> Mapping[str, ArgSpec]:
         for spec in group_specs(group_class, group):
             assert spec.name not in found, f"{spec.name} stands in two groups of {command_class.__name__}"
             if spec.name in changed:
-                spec = ArgSpec(spec.name, spec.group, spec.kind, spec.optional, changed[spec.name], spec.facts)
+                spec = replace(spec, default=changed[spec.name])
             found[spec.name] = spec
     assert not set(changed) - set(found), f"DEFAULTS of unknown flags: {set(changed) - set(found)}"
     return types.MappingProxyType(found)

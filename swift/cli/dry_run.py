@@ -11,16 +11,14 @@ from swift.args.paths import dataset_item, exists, is_path_like
 from swift.args.saved import masked
 from swift.args.spec import specs
 from swift.errors import SwiftError
+from swift.hub import uses_hf
 
 
 def plan(args: Command, find_model: Callable[..., Any], describe: Callable[..., str]) -> dict[str, Any]:
     """`find_model` (swift.models.match) and `describe` (swift.data.source) are handed in because they live on higher floors."""
     missing = list(args.missing)
     model = _model(args, find_model, missing)
-    data = {
-        flag: [{"asked": item, **dataset_item(item)._asdict(), "source": describe(item, args.hub)} for item in getattr(args.data, flag)]
-        for flag in ("dataset", "val_dataset")
-    }
+    data = {flag: [_source(item, args, describe) for item in getattr(args.data, flag)] for flag in ("dataset", "val_dataset")}
     return {
         "command": args.NAME,
         "arguments": masked(args.to_flat()),
@@ -49,9 +47,20 @@ def _model(args: Command, find_model: Callable[..., Any], missing: list[str]) ->
     known |= {"name": info.name, "type": info.spec.type, "path": str(info.path) if info.path else None}
     known["template"] = known["template"] or info.spec.chat_format or "the checkpoint's own"
     if info.path is None:
-        hub = "Hugging Face" if args.hub.use_hf else "ModelScope"
-        known["note"] = f"would be looked up on {hub} and downloaded where it is not in the cache"
+        known["note"] = f"{_hub(args)}, downloaded where it is not in the cache"
     return known
+
+
+def _source(item: str, args: Command, describe: Callable[..., str]) -> dict[str, Any]:
+    """One data set and where its rows would come from. Ids are not looked up: importing a hub's library writes to the home folder."""
+    parts = dataset_item(item)
+    here = is_path_like(parts.name) or exists(parts.name) or parts.name.lower().startswith("swift/")
+    source = describe(item, args.hub) if here else f"{_hub(args)}, downloaded where it is not in the cache"
+    return {"asked": item, **parts._asdict(), "source": source}
+
+
+def _hub(args: Command) -> str:
+    return "Hugging Face" if uses_hf(args.hub) else "ModelScope"
 
 
 def not_default(args: Command) -> str:
@@ -60,6 +69,15 @@ def not_default(args: Command) -> str:
     flat = masked(args.to_flat())
     changed = {name: value for name, value in flat.items() if name not in own or value != own[name].default}
     return " ".join(f"{name}={value!r}" for name, value in changed.items())
+
+
+def inherited(args: Command) -> dict[str, list[str]]:
+    """The arguments that were read from a checkpoint, by file."""
+    files: dict[str, list[str]] = {}
+    for name, origin in args.origins.items():
+        if origin.startswith(("args.json of ", "adapter_config.json of ")):
+            files.setdefault(origin, []).append(name)
+    return files
 
 
 def show(plan: dict[str, Any], *, as_json: bool) -> str:

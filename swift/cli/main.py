@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -66,16 +67,22 @@ def execute(args: Command) -> Any:
         from swift.data.source import describe
         from swift.models.match import find_model
 
+        planned = plan(args, find_model, describe)
         if dist.is_main():
-            print(show(plan(args, find_model, describe), as_json=args.runtime.dry_run == "json"))
-        return None
+            print(show(planned, as_json=args.runtime.dry_run == "json"))
+        return planned
+    from swift.cli.dry_run import inherited, not_default
+
     for note in args.notes:
         logs.warning(note)
-    from swift.cli.dry_run import not_default
-
+    for file, names in inherited(args).items():
+        logs.info(f"taken from {file}: {', '.join(names)}")
     logs.info(f"swift {args.NAME}: {not_default(args)}")
+    logs.info(f"Start time of running main: {datetime.now()}")
     module, _, function = RECIPES[args.NAME].partition(":")
-    return getattr(import_module(module), function)(args)
+    result = getattr(import_module(module), function)(args)
+    logs.info(f"End time of running main: {datetime.now()}")
+    return result
 
 
 def call(command: str, args: Command | list[str] | None = None, **flags: Any) -> Any:

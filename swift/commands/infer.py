@@ -40,8 +40,9 @@ def infer(args: InferCommand) -> list[dict[str, Any]]:
     if is_interactive(args):
         records = Chat(engine, sampling(args), stream=stream, results=path).run()
     else:
-        records = answer_rows(engine, sampling(args), Rows.load(args.data, args.hub, args.infer.val_dataset_sample), stream=stream, results=path,
-                              metric=args.infer.metric, seed=args.runtime.seed)  # fmt: skip
+        rows = Rows.load(args.data, args.hub, args.infer.val_dataset_sample)
+        metric, seed = args.infer.metric, args.runtime.seed
+        records = answer_rows(engine, sampling(args), rows, stream=stream, results=path, metric=metric, seed=seed)
     logs.info(f"answers are in {path}")
     return records
 
@@ -101,7 +102,7 @@ def sampling(args: InferCommand) -> Sampling:
 
 
 def result_path(args: InferCommand) -> Path:
-    """--result_path, else by time of day in the checkpoint's folder, or in ./result where there is no checkpoint. One name for all ranks."""
+    """--result_path, else by time in the checkpoint's folder, or in ./result where there is no checkpoint. One name for all ranks."""
     if args.infer.result_path is not None:
         return Path(args.infer.result_path).expanduser().absolute()
     checkpoint = saved.checkpoint_folder(map(adapter_path, args.adapter.adapters), args.model.model)

@@ -1,4 +1,4 @@
-"""Every row of a data set answered, batch by batch: what is done is in the file at once, and a row that cannot be asked is recorded with why."""
+"""Every row of a data set answered, batch by batch: what is done is in the file at once; a row that cannot be asked is there with why."""
 
 from __future__ import annotations
 
@@ -168,7 +168,9 @@ def show(records: list[Record], stats: list[dict[str, Any]], metric: str | None)
     if refused:
         logs.warning(f"{refused:,} of {len(records):,} rows were not answered; their records say why under 'error'")
     if metric is not None:
-        pairs = [(record["response"], record["labels"]) for record in records if record["labels"] is not None and record["response"] is not None]
+        pairs = [
+            (record["response"], record["labels"]) for record in records if record["labels"] is not None and record["response"] is not None
+        ]
         if not pairs:
             logs.warning(f"--metric {metric}: no row has both an answer and a label")
         print(metrics[metric](pairs))

@@ -44,7 +44,9 @@ class Sampling:
         _demand(self.length_penalty == 1.0 or self.num_beams > 1, "length_penalty has an effect with num_beams above 1 only")
         _demand(self.top_logprobs is None or self.top_logprobs >= 0, f"top_logprobs must not be negative: {self.top_logprobs}")
         _demand(self.top_logprobs is None or self.logprobs, "top_logprobs needs logprobs: set logprobs to true")
-        _demand(not (self.logprobs and self.num_beams > 1), "logprobs are not given with num_beams above 1: a beam's tokens are chosen together")
+        _demand(
+            not (self.logprobs and self.num_beams > 1), "logprobs are not given with num_beams above 1: a beam's tokens are chosen together"
+        )
         _demand(all(self.stop), "a stop text must not be empty")
 
 

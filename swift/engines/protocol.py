@@ -80,7 +80,9 @@ def _text(number: int, content: Any) -> str:
     for part in content:
         if not isinstance(part, dict) or part.get("type") != "text":
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise UsageError(f"message {number} has a part of type {kind!r}: multimodal models are part of SWIFT but not built yet; parts hold text only")
+            raise UsageError(
+                f"message {number} has a part of type {kind!r}: multimodal models are part of SWIFT but not built yet; parts hold text only"
+            )
     return "".join(part.get("text") or "" for part in content)
 
 

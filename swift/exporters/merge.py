@@ -51,7 +51,9 @@ def merge_adapters(
         return output
     info = find_model(model, hub)
     if "quantization_config" in info.config:
-        raise ModelError(f"{info.name} is quantized, and quantized weights cannot take an adapter in; merge into the original model (--model)")
+        raise ModelError(
+            f"{info.name} is quantized, and quantized weights cannot take an adapter in; merge into the original model (--model)"
+        )
     tokenizer = load_processor(info)
     bound = build_template(info, tokenizer, template)
     # In the type the weights are stored in, whatever this machine computes fastest: the merged model is to be no larger than its base.
@@ -88,9 +90,15 @@ def compared_merge(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Pr
         merged = adapted.merge_and_unload(safe_merge=True)
     after = probe(merged, probes)
     effect, error, left = distance(with_adapter, base), distance(with_adapter, after), distance(after, base)
-    logs.info(f"largest logit difference on {len(probes)} texts: merged to adapter {error:.3g}, adapter to base {effect:.3g} (dtype {merged.dtype})")
+    logs.info(
+        f"largest logit difference on {len(probes)} texts: merged to adapter {error:.3g}, adapter to base {effect:.3g} ({merged.dtype})"
+    )
     if left == 0:
-        why = "the adapter changes nothing: it was not trained" if effect == 0 else f"its changes are lost in {merged.dtype}; merge with --torch_dtype float32"
+        why = (
+            "the adapter changes nothing: it was not trained"
+            if effect == 0
+            else f"its changes are lost in {merged.dtype}; merge with --torch_dtype float32"
+        )
         raise ModelError(f"the merged model equals the base model: {why}")
     if error > effect / 2:
         logs.warning(f"less than half of the adapter's effect survives merging in {merged.dtype}; merge with --torch_dtype float32")
@@ -98,8 +106,7 @@ def compared_merge(adapted: PeftModel, tokenizer: PreTrainedTokenizerBase) -> Pr
 
 
 def probe(model: PreTrainedModel | PeftModel, probes: list[list[int]]) -> list[Tensor]:
-    device = model.get_input_embeddings().weight.device
-    return [model(input_ids=torch.tensor([ids], device=device)).logits.float() for ids in probes]
+    return [model(input_ids=torch.tensor([ids])).logits.float() for ids in probes]
 
 
 def distance(some: list[Tensor], others: list[Tensor]) -> float:

@@ -141,7 +141,7 @@ class PtEngine:
 
     @property
     def model_dir(self) -> str:
-        return str(self._engine.info.path) if self._engine.info is not None else self._engine.model.name_or_path
+        return str(self._engine.info.path if self._engine.info is not None else self._engine.model.name_or_path)
 
     @property
     def model_name(self) -> str:

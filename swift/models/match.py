@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def find_model(model: ModelArgs, hub: HubArgs, *, download: bool = True) -> Mode
 def model_name(model: str) -> str:
     """The last part of a path or id; a folder in the hub's cache is named after its repository, ModelScope's `___` is a dot."""
     parts = [part for part in model.replace("\\", "/").split("/") if part not in ("", ".")]
-    for part, after in zip(parts, parts[1:], strict=False):
+    for part, after in pairwise(parts):
         if part.startswith("models--") and after == "snapshots":
             return part.split("--")[-1]
     name = parts[-1].partition(":")[0] if not is_path(model) else parts[-1] if parts else model
@@ -131,7 +132,9 @@ def _config(path: Path) -> dict[str, Any]:
     file = path / "config.json"
     if not file.is_file():
         if (path / "adapter_config.json").is_file() or (path / "default" / "adapter_config.json").is_file():
-            raise ModelError(f"{path} holds an adapter, not a model. Give it with --adapters {path}, and the model that it was trained on with --model.")
+            raise ModelError(
+                f"{path} holds an adapter, not a model. Give it with --adapters {path}, and the model that it was trained on with --model."
+            )
         raise ModelError(f"{path} has no config.json: it is no model folder")
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -149,8 +152,11 @@ def _need_weights(path: Path) -> None:
 
 
 def _by_name(name: str) -> ModelSpec | None:
-    kind = _names().get(name.lower())
-    return model_specs[kind] if kind else None
+    return _by_type(_names().get(name.lower()))
+
+
+def _by_type(kind: str | None) -> ModelSpec | None:
+    return model_specs[kind] if kind and kind in model_specs else None
 
 
 def _names() -> dict[str, str]:
@@ -175,7 +181,7 @@ def _by_args(path: Path) -> ModelSpec | None:
         kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError):
         return None
-    return model_specs[kind] if kind in model_specs else None
+    return _by_type(kind)
 
 
 def _by_architecture(config: dict[str, Any]) -> ModelSpec:

@@ -21,8 +21,6 @@ REGISTRIES = {
     "tuners": "swift.tuners.tuner:tuners",
 }
 
-__all__ = ["load", *REGISTRIES]
-
 
 def __getattr__(name: str) -> Any:
     if name in REGISTRIES:

@@ -25,21 +25,17 @@ if TYPE_CHECKING:
     from swift.args.base import TemplateArgs
 
 
-class Spec(Protocol):
-    """What is asked of a models/spec.py ModelSpec (a floor above)."""
-
-    type: str
-    chat_format: str | None
-    candidates: tuple[tuple[str, str], ...]  # (model type, chat format) of those that share this architecture
-
-
 class Info(Protocol):
-    """What is asked of a models/match.py ModelInfo."""
+    """What is asked of a models/match.py ModelInfo, which is a floor above."""
 
-    name: str
-    path: Path | None
-    spec: Any
-    max_length: int | None
+    @property
+    def name(self) -> str: ...
+    @property
+    def path(self) -> Path | None: ...
+    @property
+    def spec(self) -> Any: ...  # ModelSpec: type, chat_format, candidates
+    @property
+    def max_length(self) -> int | None: ...
 
 
 def build_template(info: Info, tokenizer: PreTrainedTokenizerBase, args: TemplateArgs, *, date: datetime.date | None = None) -> Template:
@@ -60,7 +56,9 @@ def build_template(info: Info, tokenizer: PreTrainedTokenizerBase, args: Templat
     if asked is not None:
         difference = first_difference(asked, own, tokenizer, date)
         if difference:
-            warn_once(f"--template {asked.name} does not write what the chat template of {info.name} writes; --template decides. {difference}")
+            warn_once(
+                f"--template {asked.name} does not write what the chat template of {info.name} writes; --template decides. {difference}"
+            )
         return Template(asked, tokenizer, args, jinja=None if difference else own, **common)
     for chat_format in _suggested_first(suggested):
         if not first_difference(chat_format, own, tokenizer, date):

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from swift.logs import warn_once
 from swift.template.conversation import Conversation, Piece, Turn, keep, stripped
@@ -51,11 +52,12 @@ class ChatFormat:
         bound = {field: put(getattr(self, field)) for field in TEXTS}
         if self.auto_bos:
             for field in ("prefix", "system"):
-                if before and bound[field] is not None and not bound[field].startswith(before):
-                    bound[field] = before + bound[field]
+                text = bound[field]
+                if text is not None and not (before and text.startswith(before)):
+                    bound[field] = before + text
             if after:
                 bound["stop"] = after
-        return replace(self, **bound)
+        return replace(self, **bound)  # type: ignore[arg-type]
 
     @property
     def texts(self) -> Iterator[str]:
@@ -73,15 +75,12 @@ class ChatFormat:
         if self.separator is None and sum(turn.role == "assistant" for turn in turns[:-1]):
             warn_once(f"format {self.name} holds one round: of each conversation only the last round is used")
             turns = _last_round(turns)
-        if self.alternates and any(a.role != "assistant" and b.role != "assistant" for a, b in zip(turns, turns[1:], strict=False)):
+        if self.alternates and any(a.role != "assistant" and b.role != "assistant" for a, b in pairwise(turns)):
             raise RowSkipped("questions and answers do not take turns", f"format {self.name}")
         if system and self.system is None and self.system_in_last_user is None:
             raise RowSkipped("the format has no place for a system message", f"format {self.name}")
 
-        if system and self.system is not None:
-            pieces = self._fill(self.system, SYSTEM, system)
-        else:
-            pieces = [Piece(self.prefix)]
+        pieces = self._fill(self.system, SYSTEM, system) if system and self.system is not None else [Piece(self.prefix)]
         last_user = max((i for i, turn in enumerate(turns) if turn.role == "user"), default=-1)
         last_query = _last_query(turns) if self.thinking else -1
         for i, turn in enumerate(turns):
@@ -155,7 +154,8 @@ class ChatFormat:
             "{%- for message in turns %}{%- if message['role'] == 'user' %}{%- set ns.last_user = loop.index0 %}{%- endif %}{%- endfor %}",
         ]
         if self.system is not None:
-            lines.append(f"{{%- if system %}}{{{{- {filled(self.system, SYSTEM, 'system')} }}}}{{%- else %}}{{{{- {say(self.prefix)} }}}}{{%- endif %}}")
+            with_system, without = filled(self.system, SYSTEM, "system"), say(self.prefix)
+            lines.append(f"{{%- if system %}}{{{{- {with_system} }}}}{{%- else %}}{{{{- {without} }}}}{{%- endif %}}")
         else:
             lines.append(f"{{{{- {say(self.prefix)} }}}}")
         if self.system is None and self.system_in_last_user is None:
@@ -227,4 +227,3 @@ def _last_round(turns: list[Turn]) -> list[Turn]:
 def _quoted(text: str) -> str:
     """As a Jinja string literal."""
     return json.dumps(text, ensure_ascii=False)
-

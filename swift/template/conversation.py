@@ -32,7 +32,10 @@ class Conversation(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A stretch of rendered text before weights are known: `message` is whose words (or, for an answer, whose stop) it is; None for the format's."""
+    """A stretch of rendered text before weights are known.
+
+    `message` is the index of the message whose words, or whose answer's stop, it is; None for the format's own text.
+    """
 
     text: str
     message: int | None = None
@@ -50,7 +53,8 @@ def conversation(messages: Sequence[Message], *, system: str | None, tools: list
             system = message.content
         elif message.role == "assistant" and turns and turns[-1].role == "assistant":
             turns[-1].parts.append((index, message.content))
-            turns[-1].tool_calls = (turns[-1].tool_calls or []) + message.tool_calls if message.tool_calls else turns[-1].tool_calls
+            if message.tool_calls:
+                turns[-1].tool_calls = (turns[-1].tool_calls or []) + message.tool_calls
         else:
             if message.role == "assistant" and not turns:
                 turns.append(Turn("user", [(index, "")]))  # an answer to nothing: every format writes an empty question

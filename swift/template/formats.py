@@ -141,9 +141,7 @@ for _format in (
     CHATML,
     QWEN,
     replace(QWEN, name="qwen2_5", default_system="You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
-    replace(
-        QWEN, name="qwen2_5_math", default_system="Please reason step by step, and put your final answer within \\boxed{}."
-    ),
+    replace(QWEN, name="qwen2_5_math", default_system="Please reason step by step, and put your final answer within \\boxed{}."),
     replace(
         QWEN,
         name="qwq",

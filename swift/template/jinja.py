@@ -8,8 +8,9 @@ from __future__ import annotations
 import datetime
 import json
 import re
+from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from swift.errors import ModelError
 from swift.template.conversation import Conversation, Piece, Turn, keep
@@ -50,7 +51,9 @@ class JinjaFormat:
         # words that a template may look for in a message: never hidden behind a placeholder
         tags = set(re.findall(r"</?\w+>", text)) - set(specials.names) | (set(re.findall(r"</?think>", text)))
         self._tags = re.compile("(" + "|".join(map(re.escape, sorted(tags, key=len, reverse=True))) + ")") if tags else None
-        self.stop, self.default_system = tokenizer.eos_token or "", None
+        self.stop = str(tokenizer.eos_token or "")
+        self.default_system: str | None = None
+        self.takes_system = True
         question = [{"role": "user", "content": "\ue0000\ue001"}]
         try:
             open_, closed = self._write(question, None, True), self._write(question, None, False)
@@ -59,7 +62,7 @@ class JinjaFormat:
         except RowSkipped as skipped:
             raise ModelError(f"the checkpoint's chat template cannot be used: {skipped}") from None
         self.stop = pieces[-1].text if pieces[-1].message == 1 and not pieces[-1].literal else self.stop
-        self.default_system: str | None = self._default_system()
+        self.default_system = self._default_system()
 
     def render(self, talk: Conversation, *, reply: bool) -> list[Piece]:
         """The pieces of what the template writes; without `reply`, up to the end of the last answer's stop."""
@@ -74,7 +77,7 @@ class JinjaFormat:
     # messages as the template wants them
 
     def _messages(self, talk: Conversation) -> tuple[list[dict[str, Any]], list[Turn | None], list[int | None]]:
-        """Rendered messages, beside each its turn, and the index of the sample's message it came from (None: nobody's, the default system)."""
+        """Rendered messages; beside each its turn (None: the system text) and the index of the sample's message that it ends with."""
         messages: list[dict[str, Any]] = []
         turns: list[Turn | None] = []
         system = talk.system
@@ -101,9 +104,10 @@ class JinjaFormat:
     def _write(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> str:
         try:
             template = self.tokenizer.get_chat_template(None, tools)
-            return self.tokenizer.apply_chat_template(
-                messages, tools=tools, tokenize=False, add_generation_prompt=reply, chat_template=_dated(template, self.date)
+            text = self.tokenizer.apply_chat_template(
+                messages, tools=cast(Any, tools), tokenize=False, add_generation_prompt=reply, chat_template=_dated(template, self.date)
             )
+            return cast(str, text)
         except Exception as error:  # a template raises what it likes
             raise RowSkipped("the chat template refuses the conversation", f"{error}") from None
 
@@ -263,8 +267,12 @@ class JinjaFormat:
         """What the template writes where there is no system message and it has a text of its own for that."""
         marked, question = "\ue0000\ue001", {"role": "user", "content": "\ue0001\ue001"}
         try:
-            with_, without = self._write([{"role": "system", "content": marked}, question], None, False), self._write([question], None, False)
+            with_, without = (
+                self._write([{"role": "system", "content": marked}, question], None, False),
+                self._write([question], None, False),
+            )
         except RowSkipped:
+            self.takes_system = False
             return None
         before, _, after = with_.partition(marked)
         if after and without.startswith(before) and without.endswith(after) and len(without) > len(before) + len(after):
@@ -299,8 +307,6 @@ def _call(call: dict[str, Any], number: int) -> dict[str, Any]:
     """A tool call as templates expect it: arguments as a dict, an id of nine characters where there was none."""
     function = dict(call.get("function", call))
     if isinstance(function.get("arguments"), str):
-        try:
+        with suppress(ValueError):
             function["arguments"] = json.loads(function["arguments"])
-        except ValueError:
-            pass
     return {"id": call.get("id") or f"call{number:05d}", "type": "function", "function": function}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from swift.data.sample import Message
 from swift.errors import ModelError
 from swift.template.chat_format import EOS, ChatFormat
 from swift.template.conversation import conversation
@@ -23,7 +24,7 @@ _MEANT_AS_TOKEN = re.compile(r"(?<!<)(?:<\|[^|<>\s]+\|>|</?[a-z_]+>)(?!>)")
 
 
 def around(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
-    """What the tokenizer writes before and behind a text of its own accord, as text: ("<s>", "") for Llama, ("[CLS]", "[SEP]") for BERT."""
+    """What the tokenizer itself writes before and behind a text: ("<s>", "") for Llama, ("[CLS]", "[SEP]") for BERT."""
     bare = tokenizer("a", add_special_tokens=False).input_ids
     dressed = tokenizer("a").input_ids
     for k in range(len(dressed) - len(bare) + 1):
@@ -36,9 +37,11 @@ def around(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
 def bind(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, date: str | None) -> ChatFormat:
     """The format with this tokenizer's BOS and EOS; without a `date` its placeholder stays."""
     if tokenizer.eos_token is None and EOS in chat_format.stop + (chat_format.separator or ""):
-        raise ModelError(f"template {chat_format.name} ends an answer with the tokenizer's EOS, but this tokenizer has none. Choose another --template.")
+        raise ModelError(
+            f"template {chat_format.name} ends an answer with the tokenizer's EOS, but this tokenizer has none. Choose another --template."
+        )
     before, after = around(tokenizer) if chat_format.auto_bos else ("", "")
-    return chat_format.bind(bos=tokenizer.bos_token or "", eos=tokenizer.eos_token or "", date=date, before=before, after=after)
+    return chat_format.bind(bos=str(tokenizer.bos_token or ""), eos=str(tokenizer.eos_token or ""), date=date, before=before, after=after)
 
 
 def spoken(date: datetime.date) -> str:
@@ -57,7 +60,7 @@ class Specials:
         special = sorted({token.content for token in added.values() if token.special and token.content}, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, special))) if special else re.compile(r"(?!)")
         self._first = re.compile("[" + re.escape("".join({text[0] for text in special})) + "]") if special else re.compile(r"(?!)")
-        self._backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+        self._backend: Any = tokenizer.backend_tokenizer if tokenizer.is_fast else None  # tokenizers.Tokenizer
         if self._backend is not None:
             self._as_text = self._spelled_out(special)
             self._newline = tokenizer("\n", add_special_tokens=False).input_ids  # also leaves the backend unpadded, uncut, with specials on
@@ -100,8 +103,6 @@ class Specials:
 
     def check(self, chat_format: ChatFormat) -> None:
         """Every special token that the format writes becomes its one id, or ModelError: else a stop could never be learned."""
-        from swift.data.sample import Message
-
         text = "".join(chat_format.texts)
         for word in dict.fromkeys(_MEANT_AS_TOKEN.findall(text)):
             if word not in self.names:
@@ -121,7 +122,7 @@ class Specials:
             if ids.count(self.names[word]) != len(re.findall(re.escape(word), text)):
                 raise ModelError(
                     f"this tokenizer cuts {word} into pieces where template {chat_format.name} writes it, so it would never be learned. "
-                    "Mend tokenizer.json: its special tokens need \"normalized\": false."
+                    'Mend tokenizer.json: its special tokens need "normalized": false.'
                 )
 
     # what a person wrote
@@ -188,7 +189,10 @@ class Specials:
             table[text] = (ids[n:], [(a - 1, b - 1) for a, b in offsets[n:]]) if fits else alone
             if self.names[text] in table[text][0]:  # the vocabulary holds it as a plain piece too: spell it letter by letter
                 letters = [encode([letter])[0][0] for letter in text]
-                table[text] = (sum(letters, []), [(i, i + 1) for i, letter in enumerate(letters) for _ in letter])
+                table[text] = (
+                    [id for letter in letters for id in letter],
+                    [(i, i + 1) for i, letter in enumerate(letters) for _ in letter],
+                )
         return table
 
     def _run_by_run(self, runs: Sequence[Run]) -> Tokens:

@@ -19,6 +19,7 @@ from swift.template.chat_format import ChatFormat
 from swift.template.conversation import Conversation, Piece, conversation
 from swift.template.encoded import IGNORE, Encoded, RowSkipped, Run
 from swift.template.formats import GENERATION
+from swift.template.jinja import JinjaFormat
 from swift.template.loss_scale import Answer, loss_scales
 from swift.template.special import Specials, bind, spoken
 
@@ -32,6 +33,7 @@ class Format(Protocol):
     """What Template asks of a way to write conversations: ChatFormat (bound) and JinjaFormat."""
 
     name: str
+    stop: str
 
     def render(self, talk: Conversation, *, reply: bool) -> list[Piece]: ...
 
@@ -50,7 +52,7 @@ class Template:
         args: TemplateArgs,
         *,
         max_length: int | None = None,
-        jinja: Format | None = None,
+        jinja: JinjaFormat | None = None,
         stop_ids: Iterable[int] = (),
         date: datetime.date | None = None,
     ):
@@ -64,7 +66,7 @@ class Template:
         self.chat_format = chat_format
         self.format = bind(chat_format, tokenizer, spoken(self.date)) if isinstance(chat_format, ChatFormat) else chat_format
         self.loss_scale = loss_scales[args.loss_scale]
-        self.stop = self.format.stop  # type: ignore[attr-defined]
+        self.stop = self.format.stop
         if isinstance(self.format, ChatFormat):
             self.specials.check(self.format)
         self.stop_ids, self.stop_texts = self._stops(stop_ids)
@@ -79,13 +81,13 @@ class Template:
         """
         messages = sample.messages
         talk = conversation(messages, system=self.args.system, tools=sample.tools)
-        if self.format is not self.jinja and self.jinja is not None and self.chat_format is not GENERATION and _needs_jinja(talk):
+        if self.jinja is not None and _needs_jinja(talk):
             pieces = self.jinja.render(talk, reply=reply)
         else:
             if talk.tools and isinstance(self.format, ChatFormat):
                 raise RowSkipped("tools need a chat template with a part for tools", "this checkpoint carries none")
             pieces = self.format.render(talk, reply=reply)
-        self._count(messages)
+        self._count(messages, bool(talk.system))
         return self._weigh(pieces, messages)
 
     def _weigh(self, pieces: list[Piece], messages: Sequence[Message]) -> list[Run]:
@@ -114,12 +116,16 @@ class Template:
                 runs.append(Run(piece.text, weights[piece.message], piece.literal, piece.label))
         return runs
 
-    def _count(self, messages: Sequence[Message]) -> None:
+    def _count(self, messages: Sequence[Message], has_system: bool) -> None:
+        """What a person should hear of: once now, and with its number from `counts`."""
+        if has_system and self.jinja is not None and not self.jinja.takes_system and isinstance(self.format, ChatFormat):
+            self._tell("rows with a system message, which the checkpoint's chat template refuses, were written by the swift format")
         if self._plain_markers and any(self._plain_markers.search(message.content) for message in messages):
-            self.counts["rows whose text spells a turn marker that is plain text in this format"] += 1
-            warn_once(
-                f"some messages spell a turn marker of format {self.format.name}, which is plain text and cannot be told from the real one"
-            )
+            self._tell("rows spell a turn marker that is plain text in this format and cannot be told from the real one")
+
+    def _tell(self, what: str) -> None:
+        self.counts[what] += 1
+        warn_once(f"{what} (format {self.format.name})")
 
     # runs to tokens
 
@@ -148,7 +154,7 @@ class Template:
         return results
 
     def prompt(self, sample: Sample) -> list[int]:
-        """For inference: a trailing answer is left out, the assistant's turn is open. RowSkipped where it is over max_length with `delete`."""
+        """For inference: without a trailing answer, the assistant's turn open. RowSkipped where `delete` finds it over max_length."""
         messages = list(sample.messages)
         while messages and messages[-1].role == "assistant":
             messages.pop()
@@ -211,15 +217,16 @@ class Template:
         ids = list(ids)
         if ids and ids[-1] in self.stop_ids:
             ids.pop()
-        text = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        text: Any = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         for stop in self.stop_texts:
             text = text.removesuffix(stop)
         return text
 
     def _stops(self, more: Iterable[int]) -> tuple[frozenset[int], tuple[str, ...]]:
         ids = {*more}
-        if self.tokenizer.eos_token_id is not None:
-            ids.add(self.tokenizer.eos_token_id)
+        eos: Any = self.tokenizer.eos_token_id
+        if eos is not None:
+            ids.add(eos)
         texts = []
         for text in (self.stop, *getattr(self.format, "extra_stops", ())):
             token = self.specials.id_of(text)
@@ -234,27 +241,20 @@ class Template:
     def save(self, folder: Path) -> None:
         """The tokenizer's files and the chat template that was trained, into `folder`."""
         self.tokenizer.save_pretrained(folder)
-        own = self.tokenizer.chat_template
-        if self.chat_format is GENERATION:
-            return
         text = self.effective_jinja()
-        if text == own:
-            return
-        (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
-        _drop_embedded_template(folder)
+        if text is not None:
+            (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
+            _drop_embedded_template(folder)
 
-    def effective_jinja(self) -> str:
-        """The Jinja chat template that writes what this template writes, its default system included."""
+    def effective_jinja(self) -> str | None:
+        """The chat template that writes what this one writes, its default system included; None where the tokenizer's own does."""
         own, system = self.tokenizer.chat_template, self.args.system
-        if self.jinja is not None and isinstance(own, str):
-            if system is None:
-                return own
-            if system or not isinstance(self.chat_format, ChatFormat):
-                return with_default_system(own, system)
-        if isinstance(self.chat_format, ChatFormat):
+        if self.chat_format is GENERATION or (self.jinja is not None and system is None):
+            return None
+        if isinstance(self.chat_format, ChatFormat) and (self.jinja is None or not system):
             default = self.chat_format.default_system if system is None else system
             return bind(self.chat_format, self.tokenizer, None).to_jinja(default)
-        return own
+        return with_default_system(own if isinstance(own, str) else own["default"], system or "")
 
 
 def with_default_system(jinja: str, system: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from swift.args.commands import PtCommand, SftCommand
 from swift.args.parse import ArgumentErrors, from_kwargs, parse
+from swift.errors import UsageError
 from tests.args.words import TRAIN, problems, sft
 
 
@@ -105,6 +107,7 @@ def test_an_unknown_flag_suggests_the_near_one() -> None:
     assert problems("--adam_betal", "4") == ["unknown option --adam_betal; did you mean --adam_beta1?"]
     assert problems("--galore_rnk", "4") == ["unknown option --galore_rnk; did you mean --galore_rank?"]
     assert problems("--xyzzy") == ["unknown option --xyzzy"]
+    assert problems("-m", "x") == ["unknown option -m"]
 
 
 def test_a_misspelt_required_flag_is_one_error() -> None:
@@ -164,6 +167,15 @@ def test_ignore_args_error_turns_unknown_flags_into_notes() -> None:
     args = sft("--foo", "3", "--ignore_args_error", "true")
     assert args.notes == ("unknown option --foo",)
     assert problems("--lora_rank", "x", "--ignore_args_error", "true") == ["--lora_rank: expected a whole number, got 'x'"]
+
+
+@pytest.mark.parametrize(
+    "name", ["dataset", "adapters", "ckpt_dir", "system", "columns", "output_dir", "external_plugins", "resume_from_checkpoint"]
+)
+@pytest.mark.parametrize("word", ["x" * 5000, "x" * 5000 + ".txt", "~nobody/x", "\0", ""])
+def test_words_that_cannot_be_a_path_are_no_crash(name: str, word: str) -> None:
+    with contextlib.suppress(UsageError):
+        sft(f"--{name}", word, "--dry_run")
 
 
 def test_stray_words_are_named() -> None:
@@ -226,6 +238,12 @@ def test_keyword_arguments_are_flags() -> None:
     assert args.trainer.passthrough == {"adam_beta1": 0.8}
     with pytest.raises(ArgumentErrors, match="unknown option --lora_rnk; did you mean --lora_rank"):
         from_kwargs("sft", model="a/b", dataset="x/y", lora_rnk=4)
+
+
+def test_none_as_a_keyword_means_not_given() -> None:
+    args: Any = from_kwargs("sft", model="a/b", dataset="x/y", learning_rate=None, dataset_num_proc=None)
+    assert (args.trainer.learning_rate, args.data.dataset_num_proc) == (1e-4, 1)
+    assert sft("--learning_rate", "None").trainer.learning_rate == 1e-4
 
 
 def test_flat_values_come_back_as_the_same_command() -> None:

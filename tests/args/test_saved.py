@@ -70,6 +70,14 @@ def test_a_value_that_does_not_work_here_names_its_file(adapter: Path) -> None:
         parse("infer", ["--adapters", str(adapter)])
 
 
+def test_a_relative_model_that_is_not_here_says_where_it_was_read(adapter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = json.loads((adapter / "args.json").read_text()) | {"model": "./elsewhere"}
+    (adapter / "args.json").write_text(json.dumps(values))
+    with pytest.raises(ArgumentErrors) as raised:
+        parse("infer", ["--adapters", str(adapter)])
+    assert raised.value.problems == [f"--model: the folder ./elsewhere is not there (from args.json of {adapter})"]
+
+
 def test_a_broken_file_is_one_line(adapter: Path) -> None:
     (adapter / "args.json").write_text("{")
     with pytest.raises(ArgumentErrors, match="cannot be read") as raised:

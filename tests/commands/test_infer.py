@@ -231,8 +231,8 @@ def test_an_adapter_brings_its_model_and_keeps_the_results(checkpoint: Path, ada
     assert [json.loads(line) for line in path.read_text().splitlines()] == records
     base = run(checkpoint, tmp_path, "--val_dataset", str(data))
     assert [record["response"] for record in records] != [record["response"] for record in base]
-    merged = infer(parse("infer", ["--adapters", str(adapter), "--merge_lora", "true", "--val_dataset", str(data), "--max_new_tokens", "8", "--temperature", "0",
-                                   "--result_path", str(tmp_path / "merged.jsonl")]))  # fmt: skip
+    words = ["--adapters", str(adapter), "--merge_lora", "true", "--val_dataset", str(data), "--max_new_tokens", "8", "--temperature", "0"]
+    merged = infer(parse("infer", [*words, "--result_path", str(tmp_path / "merged.jsonl")]))
     assert merged == records
 
 

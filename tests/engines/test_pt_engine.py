@@ -65,14 +65,7 @@ def test_the_checkpoints_own_stop_tokens_end_an_answer(tokenizer) -> None:
 
 
 def test_a_sliding_window_changes_nothing_in_a_padded_batch(tokenizer) -> None:
-    from transformers import MistralConfig, MistralForCausalLM
-
-    torch.manual_seed(0)
-    model = MistralForCausalLM(
-        MistralConfig(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
-                      sliding_window=8, initializer_range=0.3, bos_token_id=None, eos_token_id=None)
-    )  # fmt: skip
-    ours = engine(tokenizer, model=model)
+    ours = engine(tokenizer, "mistral")
     for sample, (answer,) in zip(asks(*TEXTS), ours.generate(asks(*TEXTS), GREEDY), strict=True):
         assert answer.token_ids == generated(ours.model, ours.template.prompt(sample))
 
@@ -95,7 +88,15 @@ def test_beams_are_those_of_generate(tokenizer) -> None:
     ours = engine(tokenizer)
     (answers,) = ours.generate(asks("hello"), Sampling(max_new_tokens=8, temperature=0, num_beams=3, n=2))
     prompt = torch.tensor([ours.template.prompt(asks("hello")[0])])
-    expected = ours.model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False, num_beams=3, num_return_sequences=2, pad_token_id=0)
+    expected = ours.model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=8,
+        do_sample=False,
+        num_beams=3,
+        num_return_sequences=2,
+        pad_token_id=0,
+    )
     assert [answer.token_ids for answer in answers] == expected[:, prompt.shape[1] :].tolist()
 
 
@@ -103,7 +104,13 @@ def test_a_seed_gives_the_same_answer_whatever_runs_beside_it(tokenizer) -> None
     ours = engine(tokenizer)
     drawn = Sampling(max_new_tokens=16, temperature=1.0, top_k=0, seed=7)
     ((alone,),) = ours.generate(asks(TEXTS[0]), drawn)
-    mixed = [drawn, GREEDY, Sampling(max_new_tokens=5, temperature=2.0, top_p=0.5), drawn, Sampling(max_new_tokens=9, temperature=0.3, top_k=4)]
+    mixed = [
+        drawn,
+        GREEDY,
+        Sampling(max_new_tokens=5, temperature=2.0, top_p=0.5),
+        drawn,
+        Sampling(max_new_tokens=9, temperature=0.3, top_k=4),
+    ]
     answers = ours.generate(asks(*TEXTS), mixed)
     assert answers[0][0].token_ids == alone.token_ids
     assert [len(answer.token_ids) for (answer,) in answers] == [16, 24, 5, 16, 9]
@@ -132,7 +139,10 @@ def test_a_stop_text_across_token_borders_ends_the_answer_and_stays_in_it(tokeni
 
 def test_logprobs_are_those_of_a_plain_forward(tokenizer) -> None:
     ours = engine(tokenizer)
-    settings = [Sampling(max_new_tokens=6, temperature=0.5, seed=3, logprobs=True, top_logprobs=4), Sampling(max_new_tokens=9, temperature=0, logprobs=True)]
+    settings = [
+        Sampling(max_new_tokens=6, temperature=0.5, seed=3, logprobs=True, top_logprobs=4),
+        Sampling(max_new_tokens=9, temperature=0, logprobs=True),
+    ]
     answers = ours.generate(asks(*TEXTS[:2]), settings)
     for sample, (answer,), top in zip(asks(*TEXTS[:2]), answers, [4, None], strict=True):
         prompt = ours.template.prompt(sample)

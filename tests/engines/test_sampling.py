@@ -13,7 +13,9 @@ def logits(rows: int = 4, vocabulary: int = 50) -> torch.Tensor:
     return torch.randn(rows, vocabulary, generator=torch.Generator().manual_seed(0)) * 3
 
 
-@pytest.mark.parametrize(("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 10, 1.0), (1.3, 0, 0.8), (0.5, 5, 0.6), (2.0, 50, 0.95), (1.0, 7, 1e-9)])
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"), [(1.0, 0, 1.0), (0.7, 10, 1.0), (1.3, 0, 0.8), (0.5, 5, 0.6), (2.0, 50, 0.95), (1.0, 7, 1e-9)]
+)
 def test_candidates_are_those_of_transformers(temperature: float, top_k: int, top_p: float) -> None:
     x = logits()
     expected = TemperatureLogitsWarper(temperature)(None, x.clone())
@@ -32,7 +34,10 @@ def test_rows_have_their_own_settings() -> None:
     together = candidates(x, torch.tensor([0.5, 1.0, 2.0]), torch.tensor([3, 0, 20]), torch.tensor([1.0, 0.9, 0.5]))
     for row, setting in enumerate([(0.5, 3, 1.0), (1.0, 0, 0.9), (2.0, 20, 0.5)]):
         alone = candidates(x[row : row + 1], *(torch.tensor([value]) for value in setting))
-        spread = [torch.zeros(50).scatter(0, ids, probabilities) for probabilities, ids in ((together[0][row], together[1][row]), (alone[0][0], alone[1][0]))]
+        spread = [
+            torch.zeros(50).scatter(0, ids, probabilities)
+            for probabilities, ids in ((together[0][row], together[1][row]), (alone[0][0], alone[1][0]))
+        ]
         torch.testing.assert_close(*spread)
 
 
@@ -79,9 +84,11 @@ def test_a_greedy_checkpoint_is_greedy_unless_a_temperature_is_asked_for() -> No
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -2}, {"n": 0}, {"max_new_tokens": 0}, {"repetition_penalty": 0}, {"top_logprobs": 3},
-     {"num_beams": 2, "logprobs": True}, {"num_beams": 2, "n": 3}, {"length_penalty": 2.0}, {"stop": ("",)}],
-)  # fmt: skip
+    [
+        *({"temperature": -1}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -2}, {"n": 0}, {"max_new_tokens": 0}, {"repetition_penalty": 0}),
+        *({"top_logprobs": 3}, {"num_beams": 2, "logprobs": True}, {"num_beams": 2, "n": 3}, {"length_penalty": 2.0}, {"stop": ("",)}),
+    ],
+)
 def test_senseless_sampling_is_refused(wrong: dict) -> None:
     with pytest.raises(UsageError):
         Sampling(**wrong)

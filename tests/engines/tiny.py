@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from swift.data.sample import Sample
 
@@ -40,8 +49,12 @@ def tiny_model(kind: str = "qwen2", *, seed: int = 0, length: int = 256, vocabul
         "eos_token_id": None,
         "pad_token_id": None,
     }
-    model = Qwen2ForCausalLM(Qwen2Config(**shape)) if kind == "qwen2" else LlamaForCausalLM(LlamaConfig(**shape))
-    return model.eval()
+    made = {
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**shape)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**shape)),
+        "mistral": lambda: MistralForCausalLM(MistralConfig(**shape, sliding_window=8)),
+    }
+    return made[kind]().eval()
 
 
 class PlainTemplate:
@@ -54,9 +67,6 @@ class PlainTemplate:
         messages = sample.messages[:-1] if sample.messages[-1].role == "assistant" else sample.messages
         text = "".join(f"{message.content}\n" for message in messages)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
-
-    def decode(self, ids: list[int]) -> str:
-        return self.tokenizer.decode(ids)
 
 
 def asks(*texts: str) -> list[Sample]:

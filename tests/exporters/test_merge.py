@@ -46,7 +46,10 @@ def test_the_merged_model_is_the_adapted_one_in_plain_transformers(checkpoint: P
 def test_stacked_adapters_are_merged_together(checkpoint: Path, own: Path, tmp_path: Path) -> None:  # noqa: F811
     second = make_adapter(checkpoint, tmp_path / "second", seed=9)
     both = merge(checkpoint, own, second, output=tmp_path / "both")
-    weights = [AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (both, merge(checkpoint, own), merge(checkpoint, second), checkpoint)]
+    weights = [
+        AutoModelForCausalLM.from_pretrained(folder).state_dict()
+        for folder in (both, merge(checkpoint, own), merge(checkpoint, second), checkpoint)
+    ]
     for name, value in weights[0].items():
         torch.testing.assert_close(value, weights[1][name] + weights[2][name] - weights[3][name], atol=1e-5, rtol=1e-5)
 

@@ -108,7 +108,7 @@ def test_an_architecture_of_one_type_is_that_type_and_a_shared_one_lists_who_sha
 
 
 def test_an_unknown_model_type_gets_a_suggestion():
-    with pytest.raises(UsageError, match="did you mean qwen2_5?"):
+    with pytest.raises(UsageError, match="did you mean qwen2_5"):
         _find("a/b", model_type="qwen25")
 
 

@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from swift.args.base import TemplateArgs
 from swift.data.sample import Sample
 from swift.template.formats import chat_formats
+from swift.template.jinja import _dated
 from swift.template.template import Template
 
 DAY = datetime.date(2025, 3, 9)
@@ -77,8 +78,6 @@ def as_dicts(sample: Sample) -> list[dict[str, str]]:
 
 def published(tokenizer: PreTrainedTokenizerBase, sample: Sample, *, reply: bool = False, **more: Any) -> list[int]:
     """The oracle: what transformers writes with the checkpoint's chat template, on our day."""
-    from swift.template.jinja import _dated
-
     dated = _dated(tokenizer.get_chat_template(None, more.get("tools")), DAY)
     return tokenizer.apply_chat_template(as_dicts(sample), add_generation_prompt=reply, return_dict=False, chat_template=dated, **more)
 

@@ -28,7 +28,9 @@ CODE = "def f(x):\n\treturn {'a': x ** 2}  # 平方\n\n\nprint(f(3))"
 TALKS = {
     "single": Sample.of(("user", "Hello!"), ("assistant", "Hi there.")),
     "multi": Sample.of(("user", "1+1?"), ("assistant", "2"), ("user", "2+2?"), ("assistant", "4"), ("user", "3+3?"), ("assistant", "6")),
-    "chinese": Sample.of(("user", "你好，请介绍一下你自己。"), ("assistant", "我是一个助手。"), ("user", "谢谢"), ("assistant", "不客气！")),
+    "chinese": Sample.of(
+        ("user", "你好，请介绍一下你自己。"), ("assistant", "我是一个助手。"), ("user", "谢谢"), ("assistant", "不客气！")
+    ),
     "unicode": Sample.of(("user", "Grüße 🙂👩‍👩‍👧 é e\u0301 \u00a0 ﬁ"), ("assistant", "Ωμέγα 🎉\u200b!")),
     "blanks": Sample.of(("user", "  two before"), ("assistant", " one before and after "), ("user", "after  "), ("assistant", "x")),
     "newlines": Sample.of(("user", "\n\nfoo\n"), ("assistant", "\n- a\n- b\n\n"), ("user", "\n"), ("assistant", "end\n")),
@@ -39,6 +41,8 @@ TALKS = {
         ("user", "3+3?"),
         ("assistant", "<think>\nThree and three.\n</think>\n\n6"),
     ),
-    "system": Sample.of(("system", "You are a pirate."), ("user", "Who are you?"), ("assistant", "Arr."), ("user", "So?"), ("assistant", "Arr!")),
+    "system": Sample.of(
+        ("system", "You are a pirate."), ("user", "Who are you?"), ("assistant", "Arr."), ("user", "So?"), ("assistant", "Arr!")
+    ),
     "system with blanks": Sample.of(("system", " \nBe brief.\n "), ("user", "Hi"), ("assistant", "Hi")),
 }

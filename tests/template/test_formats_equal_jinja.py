@@ -132,7 +132,7 @@ def test_gemma_writes_a_system_text_that_its_chat_template_refuses(load):
 
 @pytest.mark.parametrize("family", ["mistral-v0.3", "mistral-nemo"])
 def test_mistral_writes_the_system_text_before_the_last_question(family, load):
-    tokenizer, ours = _bound(family, load)
+    _, ours = _bound(family, load)
     text = "".join(run.text for run in ours.render(TALKS["system"], reply=False))
     assert text.count("You are a pirate.\n\nSo?") == 1 and text.count("pirate") == 1
 

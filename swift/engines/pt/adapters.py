@@ -47,6 +47,6 @@ class AdapterShelf:
                 yield
             return
         if wanted != self._active:
-            self.model.base_model.set_adapter(wanted, inference_mode=True)
+            self.model.base_model.set_adapter(wanted, inference_mode=True)  # type: ignore[operator]
             self._active = wanted
         yield

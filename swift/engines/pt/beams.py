@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from swift.engines.pt.decode import input_device
 from swift.engines.pt.request import Request
 
 
@@ -12,13 +13,13 @@ from swift.engines.pt.request import Request
 def beam_search(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, requests: list[Request]) -> None:
     """Fill the answers of one sample's n requests, best beam first."""
     first = requests[0]
-    device = model.get_input_embeddings().weight.device
+    device = input_device(model)
     prompt = torch.tensor([first.prompt], device=device)
     stops = [*first.text.keep, *first.text.drop]
     draws = first.choice.temperature > 0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(first.randomness.getrandbits(63))
-        output = model.generate(
+        output = model.generate(  # type: ignore[operator]
             prompt,
             attention_mask=torch.ones_like(prompt),
             num_beams=first.asked.num_beams,

@@ -24,12 +24,19 @@ def decode(model: PreTrainedModel, requests: list[Request], word: Callable[[int]
         batch.drop_ended()
 
 
+def input_device(model: PreTrainedModel) -> torch.device:
+    """Where token ids go; the rest of the model may be spread over more devices."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, Tensor)
+    return weight.device
+
+
 class _Batch:
     """The tensors of a running batch. Rows that have ended stay until enough of them can leave together."""
 
     def __init__(self, model: PreTrainedModel, requests: list[Request], word: Callable[[int], str]) -> None:
         self.model, self.rows, self.word = model, requests, word
-        self.device = model.get_input_embeddings().weight.device
+        self.device = input_device(model)
         self.cache = DynamicCache(config=model.config.get_text_config(decoder=True))
         self.takes = inspect.signature(model.forward).parameters.keys()
         self.width = max(len(row.prompt) for row in requests)

@@ -16,7 +16,7 @@ from swift.data.sample import Sample
 from swift.engines.engine import Chunk, Completion, Sampling
 from swift.engines.pt.adapters import AdapterRequest, AdapterShelf
 from swift.engines.pt.beams import beam_search
-from swift.engines.pt.decode import decode
+from swift.engines.pt.decode import decode, input_device
 from swift.engines.pt.request import Request
 from swift.engines.pt.sampling import resolve
 from swift.engines.stop import AnswerText
@@ -56,7 +56,7 @@ class PtEngine:
         max_batch_size: int | None = None,
         info: ModelInfo | None = None,
     ):
-        """`max_length`: tokens of prompt and answer together; None: the model's. `max_batch_size`: None: the engine decides; 0: all at once."""
+        """`max_length`: tokens of prompt and answer together; None: the model's. `max_batch_size`: None: as fits; 0: all at once."""
         self.shelf = AdapterShelf(model.eval())
         self.template, self.tokenizer, self.info = template, tokenizer, info
         self.max_batch_size = max_batch_size
@@ -80,7 +80,7 @@ class PtEngine:
     def model(self) -> PreTrainedModel:
         """The transformers model, inside whatever PEFT put around it."""
         model = self.shelf.model
-        return model.get_base_model() if isinstance(model, PeftModel) else model
+        return model.get_base_model() if isinstance(model, PeftModel) else model  # type: ignore[return-value]
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -98,7 +98,7 @@ class PtEngine:
     ) -> list[list[Completion]]:
         """n answers for each sample, which are left as they are. Raises RowSkipped or DataError for a sample that cannot be asked.
 
-        `on_end` is told after each step how many answers ended in it.
+        `on_end` is told after a step how many answers ended in it.
         """
         requests, refused = self._requests(samples, sampling, template)
         for refusal in refused.values():
@@ -128,7 +128,7 @@ class PtEngine:
         adapter: AdapterRequest | None = None,
         template: Template | None = None,
     ) -> Iterator[tuple[int, Chunk]]:
-        """(sample's number, chunk) as the answers grow; each answer's last chunk has a finish reason. Raises as `generate` does, at once."""
+        """(sample's number, chunk) as the answers grow; each answer's last one has a finish reason. Raises as `generate` does, at once."""
         chunks, refused = self.attempt_stream(samples, sampling, adapter=adapter, template=template)
         for refusal in refused.values():
             raise refusal
@@ -150,8 +150,9 @@ class PtEngine:
         self, requests: list[Request], adapter: AdapterRequest | None, on_end: Callable[[int], object] | None = None
     ) -> dict[int, list[Completion]]:
         for moved in self._run(requests, adapter):
-            if on_end is not None:
-                on_end(sum(request.finish_reason is not None for request in moved))
+            ended = sum(request.finish_reason is not None for request in moved)
+            if on_end is not None and ended:
+                on_end(ended)
         answers: dict[int, list[Completion]] = {}
         for request in requests:
             answers.setdefault(request.sample, []).append(request.completion())
@@ -206,7 +207,9 @@ class PtEngine:
         if room < 1:
             raise RowSkipped("longer than the model's length", f"{prompt_tokens} tokens of {self.max_length}")
         if asked is not None and asked > room:
-            logs.warn_once(f"max_new_tokens {asked} is more than the model's length of {self.max_length} leaves after the prompt; cut to what is left")
+            logs.warn_once(
+                f"max_new_tokens {asked} is more than the model's length of {self.max_length} leaves after the prompt; cut to what is left"
+            )
         return room if asked is None else min(asked, room)
 
     def _run(self, requests: list[Request], adapter: AdapterRequest | None) -> Iterator[list[Request]]:
@@ -228,7 +231,7 @@ class PtEngine:
 
     def _text(self, ids: list[int]) -> str:
         """All that tokens say, special ones too. (`template.decode` would take a stop text away before it is seen.)"""
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)  # type: ignore[return-value]
 
     def _word(self, token: int) -> str:
         return self._text([token])
@@ -245,7 +248,7 @@ class PtEngine:
     def _rows(self, waiting: list[Request]) -> int:
         if self.max_batch_size is not None:
             return self.max_batch_size if self.max_batch_size > 0 else len(waiting)
-        device = self.model.get_input_embeddings().weight.device
+        device = input_device(self.model)
         if device.type != "cuda":
             return CPU_ROWS
         row = len(waiting[0].prompt) + min(waiting[0].limit, UNKNOWN_LENGTH)
