@@ -3,6 +3,7 @@
 python -m scripts.nano.recipe              on one GPU, some ten minutes
 python -m scripts.nano.recipe --small      every step on a CPU in a few minutes; the model learns next to nothing
 python -m scripts.nano.recipe --install    also put the result into swift/nano/model
+python -m scripts.nano.recipe --steps sft store evaluate     go on with what lies in --work
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 INSTALLED = Path(__file__).parents[2] / "swift" / "nano" / "model"
+STEPS = ("corpus", "tokenizer", "pt", "sft", "store", "evaluate")
 PARTS = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 
 
@@ -44,7 +46,7 @@ def run(*words: object) -> None:
     subprocess.run(command, check=True)
 
 
-def train(command: str, model: Path, rows: Path, out: Path, epochs: float, learning_rate: float, size: Size, *more: object) -> Path:
+def train(command: str, model: Path, rows: Path, out: Path, epochs: float, learning_rate: float, size: Size) -> None:
     shutil.rmtree(out, ignore_errors=True)
     run(
         *("swift", command, "--model", model, "--model_type", "nano", "--train_type", "full", "--torch_dtype", "float32", *size.precision),
@@ -63,9 +65,8 @@ def train(command: str, model: Path, rows: Path, out: Path, epochs: float, learn
         *("--num_train_epochs", epochs, "--per_device_train_batch_size", size.batch, "--gradient_checkpointing", "false"),
         *("--learning_rate", learning_rate, "--warmup_ratio", 0.1, "--adam_beta2", 0.95, "--weight_decay", 0.1, "--logging_steps", 20),
         *("--output_dir", out, "--add_version", "false", "--save_strategy", "epoch", "--save_only_model", "true", "--save_total_limit", 1),
-        *("--create_checkpoint_symlink", "true", "--report_to", "none", *more),
+        *("--create_checkpoint_symlink", "true", "--report_to", "none"),
     )
-    return (out / "last").resolve()
 
 
 def store(checkpoint: Path, parts: Path, out: Path) -> None:
@@ -87,20 +88,27 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("build/nano"), help="folder for everything that is made on the way")
     parser.add_argument("--small", action="store_true", help="a short run on a CPU, to see that every step works")
     parser.add_argument("--install", action="store_true", help="put the result into swift/nano/model")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=STEPS, help="only these; the others' results are taken from --work")
     args = parser.parse_args()
     size, work = (SMALL if args.small else FULL), args.work
-    held_out = work / "heldout.jsonl"
+    pt, sft, model = work / "pt", work / "sft", work / "model"
 
-    made = ("--documents", size.documents, "--conversations", size.conversations, "--held_out", size.held_out)
-    run("scripts.nano.make_corpus", "--out", work, *made)
-    run("scripts.nano.make_tokenizer", "--corpus", work, "--out", work / "tokenizer")
-    run("scripts.nano.make_model", "--tokenizer", work / "tokenizer", "--out", work / "random")
-    read = train("pt", work / "random", work / "pt.jsonl", work / "pt", size.pt_epochs, size.pt_learning_rate, size)
-    taught = train("sft", read, work / "sft.jsonl", work / "sft", size.sft_epochs, size.sft_learning_rate, size)
-    store(taught, work / "random", work / "model")
-    run("scripts.nano.evaluate", "--model", work / "model", "--rows", held_out, "--wrong", 3, "--card", work / "model" / "README.md")
+    if "corpus" in args.steps:
+        made = ("--documents", size.documents, "--conversations", size.conversations, "--held_out", size.held_out)
+        run("scripts.nano.make_corpus", "--out", work, *made)
+    if "tokenizer" in args.steps:
+        run("scripts.nano.make_tokenizer", "--corpus", work, "--out", work / "tokenizer")
+        run("scripts.nano.make_model", "--tokenizer", work / "tokenizer", "--out", work / "random")
+    if "pt" in args.steps:
+        train("pt", work / "random", work / "pt.jsonl", pt, size.pt_epochs, size.pt_learning_rate, size)
+    if "sft" in args.steps:
+        train("sft", (pt / "last").resolve(), work / "sft.jsonl", sft, size.sft_epochs, size.sft_learning_rate, size)
+    if "store" in args.steps:
+        store(sft / "last", work / "random", model)
+    if "evaluate" in args.steps:
+        run("scripts.nano.evaluate", "--model", model, "--rows", work / "heldout.jsonl", "--wrong", 3, "--card", model / "README.md")
     if args.install:
-        shutil.copytree(work / "model", INSTALLED, dirs_exist_ok=True)
+        shutil.copytree(model, INSTALLED, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

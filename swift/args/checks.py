@@ -17,11 +17,13 @@ if TYPE_CHECKING:
 
 
 def required(state: Resolved, checkpoint: Path | None) -> None:
+    """Model and data must be said somewhere."""
     values = state.values
-    unseen = [adapter_path(name) for name in values["adapters"] if not exists(adapter_path(name))]
-    unseen += [name for name in [values.get("resume_from_checkpoint")] if name and not exists(name)]
-    known_later = checkpoint is None and any(values["load_args"] or is_path_like(name) for name in unseen)
-    if not values["model"] and not known_later and not values.get("resume_from_checkpoint"):
+    resumed = values.get("resume_from_checkpoint")
+    unseen = [path for path in map(adapter_path, values["adapters"]) if not exists(path)]
+    # A checkpoint that is only an id says it once downloaded; one that is not there is an error of its own.
+    known_later = checkpoint is None and any(values["load_args"] or is_path_like(path) for path in unseen)
+    if not values["model"] and not known_later and not (resumed and not exists(resumed)):
         hint = "an id, or the path of a local folder"
         if values["adapters"]:
             hint = f"{values['adapters'][0]} does not say which model it belongs to"

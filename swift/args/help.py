@@ -59,7 +59,13 @@ def terminal_help(made: type[Command], *, chinese: bool = False, width: int | No
             lines += [f"      {line}" for line in wrap(explanation(spec, chinese=chinese), width - 6)]
         lines.append("")
     if made.TRAINS:
-        others = sorted(set(passthrough.fields()) - set(specs(made)) - passthrough.WAITING - {*passthrough.REFUSED, *passthrough.OBSOLETE} - _document_names())
+        others = sorted(
+            set(passthrough.fields())
+            - set(specs(made))
+            - passthrough.WAITING
+            - {*passthrough.REFUSED, *passthrough.OBSOLETE}
+            - _document_names()
+        )
         text = words.get("passthrough", "Every other field of transformers' Seq2SeqTrainingArguments is passed on:")
         lines += wrap(f"{text} {', '.join(others)}.", width)
     return "\n".join(lines).rstrip()

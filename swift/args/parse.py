@@ -7,10 +7,11 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from swift import plugin
 from swift.args import convert, passthrough, resolve, waiting
+from swift.args.base import NO, YES
 from swift.args.commands import COMMANDS, Command, SftCommand
 from swift.args.field import Facts
 from swift.args.paths import is_file, near_file
@@ -207,18 +208,16 @@ class Intake:
         if any(word.startswith("--") and word[2:].partition("=")[0] not in names for word in words) and COMMANDS[self.command].TRAINS:
             names += passthrough.names()  # read only when needed: it costs 40 ms
         parser = _Parser(prog=f"swift {self.command}", allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
-        for name in dict.fromkeys(names):
+        for name in dict.fromkeys([*names, *sorted(off)]):
             parser.add_argument(f"--{name}", dest=name, nargs="*", action="append")
-        for name in sorted(off - set(names)):
-            parser.add_argument(f"--{name}", dest=name, nargs=0, action=_Off)
         found, rest = parser.parse_known_args(words)
         for name, given in vars(found).items():
-            if name in off:
-                self.take(name.removeprefix("no_"), ["false"], words=True, source="command line")
-                continue
             if len(given) > 1:
                 self.notes.append(f"--{name} was given {len(given)} times; the last one counts")
-            self.take(name, given[-1], words=True, source="command line")
+            if name in off and name not in names:
+                self.take(name.removeprefix("no_"), _opposite(given[-1]), words=True, source="command line")
+            else:
+                self.take(name, given[-1], words=True, source="command line")
         for word, strays in _unknown_flags(rest):
             if word is None:
                 problem = f"unexpected word {' '.join(strays)!r}: values stand behind their flag"
@@ -247,10 +246,15 @@ class _Parser(argparse.ArgumentParser):
     def _parse_optional(self, arg_string: str) -> Any:
         return None if _is_number(arg_string) else super()._parse_optional(arg_string)
 
+    def error(self, message: str) -> NoReturn:
+        raise ArgumentErrors([message])
 
-class _Off(argparse.Action):
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None) -> None:
-        setattr(namespace, self.dest, True)
+
+def _opposite(words: list[str]) -> list[str]:
+    """What --no_flag's words mean for --flag."""
+    if not words:
+        return ["false"]
+    return ["false" if word.lower() in YES else "true" if word.lower() in NO else word for word in words]
 
 
 def _text(name: str, kind: Any) -> ArgSpec:

@@ -1,4 +1,4 @@
-"""From what was given to what will be done: checkpoint, args.json, defaults that depend on other arguments, checks on words alone.
+"""From what was given to what will be done: checkpoint, args.json, defaults that depend on other arguments; then checks.py.
 
 What is found in files of the model (its type, dtype, length) is never written here: it is in swift.models.match.ModelInfo.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from swift.args import checks, convert, saved
 from swift.args.commands import Command
-from swift.args.paths import exists, is_file, is_folder, is_path_like, looks_like_adapter, model_suffix, near_file
+from swift.args.paths import adapter_path, exists, is_file, is_folder, is_path_like, looks_like_adapter, model_suffix, near_file
 from swift.args.spec import specs
 from swift.errors import ModelError
 

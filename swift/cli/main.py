@@ -6,6 +6,7 @@ import io
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from importlib import import_module
@@ -73,6 +74,7 @@ def execute(args: Command) -> Any:
         return planned
     from swift.cli.dry_run import inherited, not_default
 
+    warnings.simplefilter("ignore", FutureWarning)  # libraries talking to each other about their next versions
     for note in args.notes:
         logs.warning(note)
     for file, names in inherited(args).items():

@@ -11,14 +11,15 @@ import torch
 
 from swift import dist, logs
 from swift.args import saved
-from swift.args.paths import model_suffix
-from swift.args.resolve import adapter_path
+from swift.args.parse import with_checkpoint
+from swift.args.paths import adapter_path, model_suffix
 from swift.commands.infer_chat import Chat
 from swift.commands.infer_rows import Rows, answer_rows
 from swift.engines.engine import Sampling
 from swift.engines.pt.engine import PtEngine
 from swift.errors import UsageError
 from swift.exporters.merge import merge_adapters
+from swift.hub import download
 
 if TYPE_CHECKING:
     from swift.args.commands import InferCommand
@@ -28,6 +29,7 @@ def infer(args: InferCommand) -> list[dict[str, Any]]:
     """Answer; the records that were written to the result file come back, on rank 0 those of all ranks."""
     check(args)
     start_processes(args.infer.ddp_backend)
+    args = with_downloaded_adapter(args)
     dist.seed_everything(args.runtime.seed)
     stream = args.generation.stream
     if stream and args.generation.num_beams != 1:
@@ -72,6 +74,13 @@ def start_processes(backend: str | None) -> None:
         torch.cuda.set_device(dist.local_rank())
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group(backend or ("nccl" if torch.cuda.is_available() else "gloo"))
+
+
+def with_downloaded_adapter(args: InferCommand) -> InferCommand:
+    """The same command where the first adapter was only an id: once it is here, its args.json says which model it belongs to."""
+    if args.model.model is not None or not args.adapter.adapters:
+        return args
+    return with_checkpoint(args, download(adapter_path(args.adapter.adapters[0]), "model", args.hub))  # type: ignore[return-value]
 
 
 def load_engine(args: InferCommand) -> PtEngine:

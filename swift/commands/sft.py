@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from swift.template.build import build_template
 from swift.train import checkpoint
 from swift.train.arguments import trainer_arguments
 from swift.train.callbacks import RunLog, StopOnSignal
+from swift.train.order import Items
 from swift.train.plots import save_plots
 from swift.train.trainer import Rows, SwiftTrainer
 from swift.tuners.targets import adapts_output_layer
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from swift.args.commands import SftCommand
     from swift.data.sample import Sample
     from swift.data.tally import Tally
-    from swift.objectives.objective import Example
     from swift.template.encoded import Encoded
     from swift.template.template import Template
 
@@ -49,7 +50,7 @@ def sft(args: SftCommand) -> dict[str, Any]:
     info = find_model(args.model, args.hub)
     if args.training.check_model:
         check_model(info)
-    template = build_template(info, load_processor(info), args.template)
+    template = build_template(info, load_processor(info), args.template, date=run_date(args))
     objective = SFT(args.training.acc_strategy)
     loaded = load_samples(args.data, args.hub, task="sft" if args.template.use_chat_template else "pt")
     train_rows, val_rows = prepare_rows(args, loaded, template, objective)
@@ -64,7 +65,7 @@ def sft(args: SftCommand) -> dict[str, Any]:
 
     if dist.is_main():
         folder.mkdir(parents=True, exist_ok=True)
-        saved.write(args, folder)
+        saved.write(args, folder, output_dir=str(folder), date=template.date.isoformat())
         if isinstance(loaded.val, Samples):
             loaded.val.write(folder / "val_dataset.jsonl")
     dist.barrier()
@@ -98,6 +99,14 @@ def start_processes() -> None:
         accelerate.PartialState(cpu=not torch.cuda.is_available())
 
 
+def run_date(args: SftCommand) -> datetime.date:
+    """The day that chat formats with a date write, one for a run: a run that goes on writes the day on which it began."""
+    begun = Path(args.trainer.resume_from_checkpoint or "") / saved.FILE
+    if args.trainer.resume_from_checkpoint and begun.is_file() and (day := saved.read(begun.parent).get("date")):
+        return datetime.date.fromisoformat(day)
+    return datetime.date.today()
+
+
 def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective: SFT) -> tuple[Rows, Any]:
     """Rows as the trainer takes them: encoded before training, on access, or from a stream, and packed where asked.
 
@@ -107,15 +116,14 @@ def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective
     def encode(sample: Sample) -> Encoded:
         return objective.encode(sample, template)
 
-    capacity = template.max_length
-    if args.training.packing and capacity is None:
-        raise UsageError("--packing needs --max_length: the model does not say how long its rows may be")
+    capacity = packed_length(args, template)
     if args.training.packing and args.training.lazy_tokenize:
         raise UsageError("--packing needs every row's length before training, and --lazy_tokenize encodes rows while it runs: choose one")
     if isinstance(loaded.train, SampleStream):
         rows: Rows = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally)
-        rows = PackedStream(rows, capacity) if args.training.packing else rows
+        rows = PackedStream(rows, capacity) if capacity else rows
     else:
+        assert loaded.train is not None  # training commands name a data set
         rows = whole_rows(args, loaded.train, encode, capacity, loaded.tally, "training rows")
     # a stream of validation rows ends: it is read once, and each evaluation sees all of it
     val = Samples(loaded.val) if isinstance(loaded.val, SampleStream) else loaded.val
@@ -125,14 +133,23 @@ def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective
     return rows, val_rows
 
 
+def packed_length(args: SftCommand, template: Template) -> int | None:
+    """How many tokens a packed row holds; None without --packing."""
+    if not args.training.packing:
+        return None
+    if template.max_length is None:
+        raise UsageError("--packing needs --max_length: the model does not say how long its rows may be")
+    return template.max_length
+
+
 def whole_rows(
     args: SftCommand, samples: Samples, encode: Callable[[Sample], Encoded], capacity: int | None, tally: Tally, title: str
-) -> Sequence[list[Example]]:
+) -> Items:
     """Rows of a data set that is in memory: encoded now or on access, packed where asked."""
     if args.training.lazy_tokenize:
         return LazyRows(samples, encode, strict=args.data.strict, tally=tally)
     rows = encode_rows(samples, encode, num_proc=args.data.dataset_num_proc, strict=args.data.strict, tally=tally, title=title)
-    return PackedRows(rows, capacity) if args.training.packing and capacity is not None else rows
+    return PackedRows(rows, capacity) if capacity else rows
 
 
 def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
@@ -150,7 +167,7 @@ def finish(args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, s
     if dist.is_main():
         if args.training.create_checkpoint_symlink:
             last, best = checkpoint.link(folder, last, best)
-        if "tensorboard" in trainer.args.report_to:
+        if "tensorboard" in (trainer.args.report_to or []):
             save_plots(trainer.state.log_history, folder / "images")
             logs.info(f"images_dir: {folder / 'images'}")
     record = {

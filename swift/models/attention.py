@@ -7,11 +7,13 @@ variable-length kernel runs; elsewhere each sample is attended to by itself. Reg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
@@ -43,15 +45,26 @@ def varlen_attention(
     one = partial(_one_segment, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap, eager=eager)
     if cu_seq_lens_q is None:
         return one(query, key, value, attention_mask).transpose(1, 2), None
-    if query.is_cuda and not eager and softcap is None and dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
-        return _torch_varlen(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
     lengths = list(segment_lengths) if segment_lengths is not None else cu_seq_lens_q.diff().tolist()
-    parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
-    out = [one(q, k, v, None) for q, k, v in parts]
-    return torch.cat(out, 2).transpose(1, 2), None
+    if not query.is_cuda:
+        parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+        return torch.cat([one(q, k, v, None) for q, k, v in parts], 2).transpose(1, 2), None
+    if torch.is_autocast_enabled("cuda"):  # rotary embeddings leave float32 where weights are; autocast knows fused kernels, not this one
+        query, key, value = (x.to(torch.get_autocast_dtype("cuda")) for x in (query, key, value))
+    if max_length_q and not eager and softcap is None and dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
+        return _torch_varlen(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
+    return _padded(one, query, key, value, lengths), None
 
 
-def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None, cu: Tensor, longest: int | None) -> Tensor:
+def _padded(one: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) -> Tensor:
+    """What no kernel takes (float32, capped scores) on a GPU, where a loop over samples would be slow: samples padded at their end, which
+    causal attention never looks at. Returns (1, T, H, D)."""
+    padded = [pad_sequence(list(x[0].transpose(0, 1).split(lengths)), batch_first=True).transpose(1, 2) for x in (query, key, value)]
+    out = one(*padded, None).transpose(1, 2)  # (S, longest, H, D)
+    return torch.cat([row[:length] for row, length in zip(out, lengths, strict=True)])[None]
+
+
+def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None, cu: Tensor, longest: int) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # only where a CUDA kernel is there
 
     q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (T, H, D)

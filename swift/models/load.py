@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
 
 from swift import dist, logs
 from swift.errors import ModelError, UsageError, need
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from swift.args.base import ModelArgs
     from swift.models.match import ModelInfo
 
+disable_progress_bar()  # transformers draws bars for reading and writing weights, which take no time worth a line
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 

@@ -39,8 +39,9 @@ class LogProbHead(nn.Linear):
             hidden.flatten(0, 1), self.weight, self.bias, targets.flatten(), self.chunk, self.softcap, self.want_correct
         )
         self.correct = correct.view(targets.shape) if self.want_correct else None
-        self.answer = logps.view(*targets.shape, 1)
-        return self.answer
+        answer = logps.view(*targets.shape, 1)
+        self.answer = answer
+        return answer
 
 
 class _ChunkedLogProb(torch.autograd.Function):
@@ -83,7 +84,7 @@ class _ChunkedLogProb(torch.autograd.Function):
                     dweight += low.t() @ h[part].to(low.dtype)
                 if dbias is not None:
                     dbias += dlogits.sum(0)
-        cast = (None if d is None else d.to(p.dtype) for d, p in ((dweight, weight), (dbias, bias)))
+        cast = (d.to(p.dtype) if d is not None and p is not None else None for d, p in ((dweight, weight), (dbias, bias)))
         return dh, *cast, None, None, None, None
 
 

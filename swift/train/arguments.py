@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,42 +15,34 @@ from swift.errors import UsageError
 if TYPE_CHECKING:
     from swift.args.commands import SftCommand
 
+# 5.23 calls it by a new name and warns about the old one; 5.17 knows the old one only
+RECOMPUTE = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if name in {f.name for f in fields(Seq2SeqTrainingArguments)}
+)
 SAME_NAME = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "weight_decay", "learning_rate", "lr_scheduler_type",
     "lr_scheduler_kwargs", "logging_first_step", "logging_steps", "metric_for_best_model", "greater_is_better", "num_train_epochs",
     "gradient_accumulation_steps", "save_strategy", "save_steps", "eval_steps", "max_steps", "save_on_each_node",
     "save_only_model", "ddp_backend", "dataloader_num_workers", "max_grad_norm", "report_to",
 )  # fmt: skip
-REFUSED = {
-    "label_smoothing_factor": "the loss is computed from log-probabilities of the targets alone",
-    "auto_find_batch_size": "it would change which rows make a step",
-    "torch_compile": "compiled layers come with the work on speed",
-}
 
 
 def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype, evaluate: bool) -> Seq2SeqTrainingArguments:
     """What the Trainer is told. `output_dir` is the versioned folder, `dtype` that of the weights, `evaluate` whether there are rows for it.
 
-    Raises UsageError for a field of transformers that cannot hold here.
+    Raises UsageError where transformers refuses a word that was passed through.
     """
     given = passthrough(args.trainer.passthrough)
-    for name, reason in REFUSED.items():
-        if given.get(name):
-            raise UsageError(f"--{name} is not supported: {reason}")
-    if given.get("train_sampling_strategy") in ("group_by_length", "batch_rebalance"):
-        raise UsageError(
-            f"--train_sampling_strategy {given['train_sampling_strategy']} saves padding, and nothing is padded here; leave it out"
-        )
-    fields: dict[str, Any] = {name: getattr(args.trainer, name) for name in SAME_NAME}
-    fields |= {
+    told: dict[str, Any] = {name: getattr(args.trainer, name) for name in SAME_NAME}
+    told |= {
         "output_dir": str(output_dir),
         "seed": args.runtime.seed,
         "data_seed": args.data.data_seed,
         "eval_strategy": args.trainer.eval_strategy if evaluate else "no",
         "ddp_find_unused_parameters": bool(args.trainer.ddp_find_unused_parameters),
         "warmup_steps": args.trainer.warmup_ratio,  # below 1 it is a ratio
-        "gradient_checkpointing": gradient_checkpointing(args),
-        "gradient_checkpointing_kwargs": {"use_reentrant": False} | (args.trainer.gradient_checkpointing_kwargs or {}),
+        RECOMPUTE: gradient_checkpointing(args),
+        f"{RECOMPUTE}_kwargs": {"use_reentrant": False} | (args.trainer.gradient_checkpointing_kwargs or {}),
         "bf16": dtype == torch.bfloat16,
         "fp16": dtype == torch.float16,
         "use_cpu": not torch.cuda.is_available(),
@@ -63,9 +56,9 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
     if not evaluate:
-        fields["metric_for_best_model"] = fields["greater_is_better"] = None
+        told["metric_for_best_model"] = told["greater_is_better"] = None
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(given.pop("logging_dir", None) or output_dir / "runs")  # the only way transformers reads it
-    return Seq2SeqTrainingArguments(**(fields | given))
+    return Seq2SeqTrainingArguments(**(told | given))
 
 
 def gradient_checkpointing(args: SftCommand) -> bool:

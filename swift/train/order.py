@@ -6,13 +6,21 @@ round of batches it would begin again and learn some rows twice; empty places (N
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import torch
 from torch.utils.data import Dataset, IterableDataset, Sampler
 
 from swift.errors import DataError
 from swift.objectives.objective import Example
+
+
+class Items(Protocol):
+    """What can be trained on by number: each item a list of examples, several where they were packed."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> list[Example]: ...
 
 
 class PaddedOrder(Sampler[int | None]):
@@ -41,7 +49,7 @@ class PaddedOrder(Sampler[int | None]):
 class Places(Dataset):
     """Items by place; the place None is empty."""
 
-    def __init__(self, items: Sequence[list[Example]]):
+    def __init__(self, items: Items):
         self.items = items
 
     def __len__(self) -> int:

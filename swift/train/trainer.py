@@ -8,7 +8,7 @@ _get_output_dir, _save.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,12 @@ from swift.objectives.objective import Batch, Example, Objective
 from swift.objectives.policy import Policy
 from swift.train import checkpoint
 from swift.train.meter import Meter
-from swift.train.order import Endless, PaddedOrder, Places
+from swift.train.order import Endless, Items, PaddedOrder, Places
 
 if TYPE_CHECKING:
     from swift.template.template import Template
 
-Rows = Sequence[list[Example]] | IterableDataset[list[Example]]
+Rows = Items | IterableDataset[list[Example]]
 
 
 class SwiftTrainer(Seq2SeqTrainer):
@@ -40,13 +40,13 @@ class SwiftTrainer(Seq2SeqTrainer):
         template: Template,
         *,
         train_rows: Rows,
-        eval_rows: Sequence[list[Example]] | None,
+        eval_rows: Items | None,
         save_total_limit: int | None,
         callbacks: list[TrainerCallback],
         args_json: Path,
     ):
         self.objective, self.template = objective, template
-        self.kept_checkpoints, self.args_json = save_total_limit, args_json
+        self.folder, self.kept_checkpoints, self.args_json = args_json.parent, save_total_limit, args_json
         self.meter, self.eval_meter = Meter(), Meter()
         self.staging: Path | None = None  # where a checkpoint is written until it is whole
         super().__init__(
@@ -95,7 +95,7 @@ class SwiftTrainer(Seq2SeqTrainer):
         return self.policies[id(model)]
 
     def over_ranks(self, tensor: Tensor) -> Tensor:
-        return self.accelerator.reduce(tensor, "sum")
+        return self.accelerator.reduce(tensor, "sum")  # type: ignore[return-value]
 
     # Evaluation: exact ratios over all rows, not means of batch means
 
@@ -120,7 +120,7 @@ class SwiftTrainer(Seq2SeqTrainer):
     # The order of rows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int | None] | None:
-        rows = train_dataset if train_dataset is not None else self.train_dataset
+        rows: Any = train_dataset if train_dataset is not None else self.train_dataset
         if isinstance(rows, IterableDataset):
             return None
         seed = None if self.args.train_sampling_strategy == "sequential" else int(self.args.data_seed or 0)
@@ -141,24 +141,24 @@ class SwiftTrainer(Seq2SeqTrainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with checkpoint.staged(Path(self.args.output_dir), self.state.global_step) as self.staging:
+        with checkpoint.staged(self.folder, self.state.global_step) as self.staging:
             super()._save_checkpoint(model, trial)
             if dist.is_main():
-                final = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+                final = self.folder / f"checkpoint-{self.state.global_step}"
                 checkpoint.finish_state(self.state, self.staging / final.name, final)
             dist.barrier()
         self.staging = None
         if dist.is_main():
-            checkpoint.rotate(Path(self.args.output_dir), self.kept_checkpoints, self.state.best_model_checkpoint)
+            checkpoint.rotate(self.folder, self.kept_checkpoints, self.state.best_model_checkpoint)
         dist.barrier()
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self.staging or self.args.output_dir)
+        return str(self.staging or self.folder)
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            checkpoint.complete(Path(output_dir or self.args.output_dir), self.template, self.args_json)
+            checkpoint.complete(Path(output_dir or self.folder), self.template, self.args_json)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Nothing to do: the weights were read from the checkpoint when the model was made, because its shape comes from there too."""

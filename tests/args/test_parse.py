@@ -51,6 +51,8 @@ def test_booleans_stand_alone_or_with_no_in_front() -> None:
     assert sft("--packing").training.packing is True
     assert sft("--no_add_version").training.add_version is False
     assert sft("--no-add-version", "--packing").training.packing is True
+    assert sft("--no_add_version=true").training.add_version is False
+    assert sft("--no_add_version", "false").training.add_version is True
     assert sft("--gradient_checkpointing").trainer.gradient_checkpointing is True
     assert sft("--gradient_checkpointing", "None").trainer.gradient_checkpointing is None
 

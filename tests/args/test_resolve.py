@@ -117,6 +117,14 @@ def test_resuming_takes_the_weights_of_the_checkpoint(tmp_path: Path) -> None:
     assert len(args.notes) == 1
 
 
+def test_resuming_an_adapter_needs_its_base(tmp_path: Path) -> None:
+    adapter = checkpoint(tmp_path / "a", "adapter_config.json", "trainer_state.json")
+    assert problems("--resume_from_checkpoint", str(adapter), given=TRAIN[2:]) == [
+        f"--model is required: {adapter} does not say which model it belongs to"
+    ]
+    assert problems("--resume_from_checkpoint", "gone", given=TRAIN[2:]) == ["--resume_from_checkpoint: the checkpoint gone is not there"]
+
+
 def test_resuming_needs_a_checkpoint(tmp_path: Path) -> None:
     empty = checkpoint(tmp_path / "e")
     assert problems("--resume_from_checkpoint", str(empty)) == [

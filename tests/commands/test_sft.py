@@ -38,7 +38,8 @@ def losses(record):
 def test_lora_learns_and_its_checkpoint_is_whole(folder, rows, tmp_path):
     record = swift.sft(
         model=str(folder), dataset=[str(rows)], output_dir=str(tmp_path / "out"),
-        **QUICK | dict(report_to=["tensorboard"], split_dataset_ratio=0.1, eval_steps=20, save_steps=20, create_checkpoint_symlink=True, lora_dropout=0.0, modules_to_save=["lm_head"], num_train_epochs=8),
+        **QUICK | dict(report_to=["tensorboard"], split_dataset_ratio=0.1, eval_steps=20, save_steps=20, create_checkpoint_symlink=True,
+            lora_dropout=0.0, modules_to_save=["lm_head"], num_train_epochs=8),
     )  # fmt: skip
     found = losses(record)
     assert sum(found[-5:]) < 0.8 * sum(found[:5])
@@ -52,6 +53,8 @@ def test_lora_learns_and_its_checkpoint_is_whole(folder, rows, tmp_path):
     events = [json.loads(line) for line in (run / "logging.jsonl").read_text().splitlines()]
     assert list(events[0])[:4] == ["loss", "token_acc", "grad_norm", "learning_rate"]
     assert events[0]["global_step/max_steps"].startswith("1/") and events[-1]["last_model_checkpoint"] == str(last)
+    saved_args = json.loads((last / "args.json").read_text())
+    assert saved_args["output_dir"] == str(run) and saved_args["date"]
     assert 0 <= next(event["eval_token_acc"] for event in events if "eval_token_acc" in event) <= 1
 
 

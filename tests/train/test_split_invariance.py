@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,9 +18,10 @@ from tests import tiny
 from tests.train.runs import logged, prepared, rows, trainer
 
 
-def gradients(model, batches, objective=SFT()):
+def gradients(model, batches):
     """Gradient of Σ over batches of loss ÷ global count, as the trainer forms it."""
     model.zero_grad()
+    objective = SFT()
     total = sum(objective.counts(batch)["tokens"] for batch in batches)
     for batch in batches:
         (objective.loss(Policy(model), batch, metrics=False).sums["tokens"] / total).backward()
@@ -32,7 +34,7 @@ def test_every_split_of_the_same_rows_gives_the_same_gradient(architecture, spli
     model, data = prepared(tiny.model(architecture)), rows(8, weighted=True)
     whole = gradients(model, [lay_end_to_end(data)])
     cuts = np.cumsum([0, *split])
-    parts = gradients(model, [lay_end_to_end(data[a:b]) for a, b in zip(cuts, cuts[1:], strict=False)])
+    parts = gradients(model, [lay_end_to_end(data[a:b]) for a, b in pairwise(cuts)])
     for name, expected in whole.items():
         assert (parts[name] - expected).norm() <= 1e-5 * expected.norm() + 1e-9, name
 
