@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only wait for each other, and tests run side by side
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 import pytest
 
 ROOT = Path(__file__).parents[1]
