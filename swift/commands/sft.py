@@ -25,7 +25,7 @@ from swift.objectives.policy import exchange_head
 from swift.objectives.sft import SFT
 from swift.template.build import build_template
 from swift.train import checkpoint
-from swift.train.arguments import trainer_arguments
+from swift.train.arguments import needs_input_gradients, trainer_arguments
 from swift.train.callbacks import RunLog, StopOnSignal
 from swift.train.order import Items
 from swift.train.plots import save_plots
@@ -61,6 +61,8 @@ def sft(args: SftCommand) -> dict[str, Any]:
     if not adapts_output_layer(model, args.target, args.adapter.train_type):
         exchange_head(model)
     tuned = apply_tuner(model, args)
+    if needs_input_gradients(args):
+        model.enable_input_require_grads()
     checkpoint.check_writable(folder, checkpoint_bytes(tuned, with_optimizer=not args.trainer.save_only_model))
 
     if dist.is_main():

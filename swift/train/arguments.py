@@ -61,6 +61,11 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
     return Seq2SeqTrainingArguments(**(told | given))
 
 
+def needs_input_gradients(args: SftCommand) -> bool:
+    """Whether layers are computed again in the old, reentrant way, which passes gradients on only where its input asks for one."""
+    return gradient_checkpointing(args) and bool((args.trainer.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
+
+
 def gradient_checkpointing(args: SftCommand) -> bool:
     """--gradient_checkpointing is obeyed; unset, layers are computed again in backward on a GPU, where memory is short."""
     asked = args.trainer.gradient_checkpointing

@@ -82,6 +82,30 @@ def test_every_way_to_rows_trains(option, folder, rows, tmp_path):
     assert record["global_step"] >= 3 and losses(record)[-1] < losses(record)[0]
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("train_type", ["lora", "full"])
+@pytest.mark.filterwarnings("ignore:.*use_reentrant")
+def test_computing_layers_again_changes_no_loss_and_no_gradient(train_type, reentrant, folder, rows, tmp_path):
+    common = dict(model=str(folder), dataset=[str(rows)], train_type=train_type, **QUICK)
+    plain = swift.sft(output_dir=str(tmp_path / "plain"), gradient_checkpointing=False, **common)
+    again = swift.sft(
+        output_dir=str(tmp_path / "again"), gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": reentrant}, **common
+    )
+    for name in ("loss", "grad_norm"):
+        first, second = ([entry[name] for entry in record["log_history"] if "loss" in entry] for record in (plain, again))
+        assert second == pytest.approx(first, rel=1e-5)
+
+
+def test_weights_alone_are_taken_from_a_checkpoint_when_asked(folder, rows, tmp_path):
+    common = dict(model=str(folder), dataset=[str(rows)], add_version=False, **QUICK | dict(save_steps=8))
+    swift.sft(output_dir=str(tmp_path / "first"), **common)
+    halfway = tmp_path / "first" / "checkpoint-8"
+    record = swift.sft(output_dir=str(tmp_path / "second"), resume_from_checkpoint=str(halfway), resume_only_model=True, **common)
+    assert record["global_step"] == 24 and record["log_history"][0]["step"] == 1
+    untouched = swift.sft(output_dir=str(tmp_path / "third"), **common)
+    assert losses(record)[0] != losses(untouched)[0]
+
+
 def test_pre_training_learns_every_token_of_plain_text(folder, tmp_path):
     data = tmp_path / "text.jsonl"
     data.write_text("".join(json.dumps({"text": f"one two three {n} " * 4}) + "\n" for n in range(20)))

@@ -96,6 +96,22 @@ def test_evaluation_is_the_exact_ratio_for_every_batch_size(tmp_path):
         assert found["eval_token_acc"] == pytest.approx(float(right / asked), rel=1e-9)
 
 
+def test_sequence_accuracy_counts_samples_all_of_whose_learned_tokens_are_right():
+    model, data = prepared(tiny.model()), rows(6)
+    first = data[0][0]
+    best = model(torch.tensor(first["input_ids"])[None]).logits.argmax(-1)[0]
+    first["labels"] = np.append(-100, best[:-1].numpy())  # now the model is right about all of the first sample
+    batch = lay_end_to_end(data)
+    right, asked = SFT("seq").loss(Policy(model), batch, metrics=True).metrics["seq_acc"]
+    correct = Policy(model).logps(batch, want_correct=True)[1][0]
+    expected, start = 0, 0
+    for length in batch["segment_lengths"]:
+        learned = batch["shift_labels"][0, start : start + length] >= 0
+        expected += int(correct[start : start + length][learned].all())
+        start += length
+    assert (int(right), int(asked)) == (expected, 6) and expected >= 1
+
+
 TWO_RANKS = """
 import json, sys
 from pathlib import Path
