@@ -20,3 +20,15 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the specification and the oracles are not there: set SWIFT_SHARED, or put them at {folder}")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` are skipped where there is no CUDA device; torch is asked only where there is such a test."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
