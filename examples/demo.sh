@@ -5,7 +5,8 @@ set -euo pipefail
 
 output=${DEMO_OUTPUT:-output/demo}
 questions=('Who are you?' 'Who made you?' '你是谁？' 'What is 12 + 30?')
-rm -rf "$output"
+rm -rf "$output"/checkpoint-*
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # enough for a model this small, and steady where the cores are busy
 
 ask() {
   local answers

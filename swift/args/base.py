@@ -27,7 +27,7 @@ def _read_dry_run(word: str) -> str | None:
 class RuntimeArgs:
     """How the command itself behaves; read by cli/ and args/."""
 
-    seed: int = arg(42, "Seed of every random generator of the run.", low=0)
+    seed: int = arg(42, "Seed of every random generator of the run.", low=0, high=2**32 - 1)
     load_args: bool = arg(
         False,
         "Read args.json of the checkpoint given by --resume_from_checkpoint, --adapters or --model, and take from it the base arguments "
@@ -53,7 +53,7 @@ class HubArgs:
     """Where ids are looked up; read by hub.py."""
 
     use_hf: bool = arg(False, "Look ids up on Hugging Face instead of ModelScope.", shown="false, or the environment's USE_HF")
-    hub_token: str | None = arg(None, "Token for the hub; never written to a file or a log.", secret=True)
+    hub_token: str | None = arg(None, "Token for the hub; never written to a file or a log.", secret=True, empty=True)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class DataArgs:
     split_dataset_ratio: float = arg(
         0.01, "Share of --dataset that is held out for validation; 0 where --val_dataset or --streaming is given.", hot=True, low=0, high=1
     )
-    data_seed: int = arg(42, "Seed for sampling, splitting and shuffling rows.", low=0)
+    data_seed: int = arg(42, "Seed for sampling, splitting and shuffling rows.", low=0, high=2**32 - 1)
     dataset_num_proc: int = arg(1, "Processes that prepare rows.", hot=True, low=1)
     streaming: bool = arg(False, "Read rows while training instead of before; needs --max_steps in training.", hot=True)
     shuffle_buffer_size: int = arg(0, "Rows held to shuffle a stream; 0 leaves a stream in its order.", low=0)
@@ -137,7 +137,9 @@ class TemplateArgs:
     """How a conversation becomes tokens; read by template/."""
 
     template: str | None = arg(None, "Chat format.", hot=True, registry="chat_formats", shown="the model type's own")
-    system: str | None = arg(None, "System prompt: the text, or a .txt file that holds it.", hot=True, shown="the chat format's own")
+    system: str | None = arg(
+        None, "System prompt: the text, or a .txt file that holds it.", hot=True, shown="the chat format's own", empty=True
+    )
     max_length: int | None = arg(None, "Most tokens of one row; in inference, of the prompt.", hot=True, low=1, shown="the model's longest")
     truncation_strategy: Literal["delete", "left", "right"] = arg(
         "delete", "What happens to a row longer than --max_length: it is left out, or cut at the left or right."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,7 @@ def files(state: Resolved) -> None:
                 state.absent(f"--report_to {tracker} needs {package}. Install it with: pip install {package}")
     if values["device_map"] and "cuda" in str(values["device_map"]) and not Path("/dev/nvidiactl").exists():
         state.absent("--device_map names a GPU, and this machine has none")
-    _output_folder(state)
+    _written_paths(state)
 
 
 def _source(state: Resolved, name: str) -> str:
@@ -71,17 +72,48 @@ def _source(state: Resolved, name: str) -> str:
 _PACKAGES = {"flyte": "flytekit", "azure_ml": "azureml"}
 
 
-def _output_folder(state: Resolved) -> None:
-    name = state.values.get("output_dir")
-    if not name:
+def _written_paths(state: Resolved) -> None:
+    for flag in ("output_dir", "result_path"):
+        name = state.values.get(flag)
+        if name and (fault := _no_path(name)):
+            state.problems.append(f"--{flag}: {name[:40]!r} cannot be a path: {fault}")
+        elif name and flag == "output_dir":
+            _folder_to_write(state, flag, name)
+        elif name:
+            _result_file(state, name)
+
+
+def _no_path(name: str) -> str | None:
+    """Why a name cannot be a path on this disk, whether something is there or not."""
+    if "\0" in name:
+        return "it has a null character"
+    try:
+        Path(name).expanduser().exists()
+    except (OSError, RuntimeError, ValueError) as wrong:  # too long, ~nobody
+        return getattr(wrong, "strerror", None) or str(wrong)
+    return None
+
+
+def _result_file(state: Resolved, name: str) -> None:
+    path = Path(name).absolute()
+    if path.is_dir():
+        state.problems.append(f"--result_path: {path} is a folder; give the name of a file in it")
         return
+    for item in (*state.values["dataset"], *state.values["val_dataset"]):
+        source = item.rpartition("#")[0] or item
+        if path.exists() and exists(source) and path.samefile(Path(source).expanduser()):
+            state.problems.append(f"--result_path: {path} is a data set of this run, and answers would be written into it")
+    _folder_to_write(state, "result_path", str(path.parent))
+
+
+def _folder_to_write(state: Resolved, flag: str, name: str) -> None:
     folder = Path(name).absolute()
     while not exists(str(folder)):
         folder = folder.parent
     if not folder.is_dir():
-        state.problems.append(f"--output_dir: {folder} is a file")
+        state.problems.append(f"--{flag}: {folder} is a file")
     elif not os.access(folder, os.W_OK):
-        state.absent(f"--output_dir: {folder} cannot be written to")
+        state.absent(f"--{flag}: {folder} cannot be written to")
 
 
 def contradictions(state: Resolved) -> Iterator[str]:
@@ -94,8 +126,11 @@ def contradictions(state: Resolved) -> Iterator[str]:
         yield f"--columns: expected names for names, got {columns}"
     if state.made.TRAINS:
         yield from _training_contradictions(state)
-    elif values["merge_lora"] and not values["adapters"]:
+        return
+    if values["merge_lora"] and not values["adapters"]:
         yield "--merge_lora needs --adapters: there is nothing to merge"
+    if values["top_logprobs"] and not values["logprobs"]:
+        yield "--top_logprobs needs --logprobs true"
 
 
 def _training_contradictions(state: Resolved) -> Iterator[str]:
@@ -104,10 +139,34 @@ def _training_contradictions(state: Resolved) -> Iterator[str]:
         yield "--packing and --lazy_tokenize exclude each other: packing must know the length of every row before training"
     if values["streaming"] and values["max_steps"] <= 0:
         yield "--streaming needs --max_steps: the length of a stream is not known"
+    for flag in ("save_steps", "eval_steps", "logging_steps"):
+        if flag in state.explicit and (steps := values[flag]) is not None and steps > 1 and steps != int(steps):
+            yield f"--{flag}: expected a whole number of steps, or a share of all steps below 1, got {steps:g}"
+    if values["target_regex"] is not None:
+        try:
+            re.compile(values["target_regex"])
+        except re.error as wrong:
+            yield f"--target_regex: {values['target_regex']!r} is no regular expression: {wrong}"
     if values["max_steps"] == 0:
         yield "--max_steps: expected -1 (no limit) or a number of at least 1, got 0"
     if fields.get("fp16") and fields.get("bf16"):
         yield "--fp16 and --bf16 exclude each other"
+    for field, dtype in (("bf16", "float16"), ("fp16", "bfloat16")):
+        if fields.get(field) and values["torch_dtype"] == dtype and "torch_dtype" in state.explicit:
+            yield f"--{field} and --torch_dtype {dtype} exclude each other"
+    if fields.get("load_best_model_at_end"):
+        if values["save_strategy"] != values["eval_strategy"] or values["save_strategy"] == "no":
+            yield (
+                "--load_best_model_at_end needs checkpoints and evaluations at the same time; "
+                f"--save_strategy is {values['save_strategy']}, --eval_strategy {values['eval_strategy']}"
+            )
+        elif values["save_strategy"] == "steps" and (values["save_steps"] / values["eval_steps"]) % 1 > 1e-9:
+            yield (
+                "--load_best_model_at_end needs an evaluation at each checkpoint: "
+                f"--save_steps ({values['save_steps']:g}) must be a multiple of --eval_steps ({values['eval_steps']:g})"
+            )
+    if fields.get("dataloader_prefetch_factor") and not values["dataloader_num_workers"]:
+        yield "--dataloader_prefetch_factor needs --dataloader_num_workers above 0"
     if "none" in values["report_to"] and len(values["report_to"]) > 1:
         yield f"--report_to: none excludes {', '.join(name for name in values['report_to'] if name != 'none')}"
     if "lr_scheduler_type" in state.explicit and passthrough.fields():
@@ -123,8 +182,15 @@ def without_effect(state: Resolved) -> Iterator[str]:
     if values["padding_side"] == "left" and "padding_side" in typed and state.made.TRAINS:
         yield "--padding_side has no effect: rows are laid end to end without padding"
     if not state.made.TRAINS:
-        if values["top_logprobs"] and not values["logprobs"]:
-            yield "--top_logprobs has no effect without --logprobs true"
+        if "max_shard_size" in typed and not values["merge_lora"]:
+            yield "--max_shard_size has no effect without --merge_lora true"
+        for name, reason in (
+            ("loss_scale", "nothing is learned"),
+            ("padding_side", "prompts are padded as the engine needs it"),
+            ("train_type", "an adapter's own file says its kind"),
+        ):
+            if name in typed:
+                yield f"--{name} has no effect in swift {state.made.NAME}: {reason}"
         return
     if "average_tokens_across_devices" in typed and not values["average_tokens_across_devices"]:
         yield "--average_tokens_across_devices false has no effect: sums are always divided by the exact count over all devices"

@@ -13,6 +13,8 @@ from swift.args.paths import is_file
 from swift.args.spec import ArgSpec
 from swift.registry import did_you_mean
 
+LARGEST = 2**31 - 1  # of whole numbers: beyond it C code overflows, each library in its own way
+
 
 class UnknownChoice(ValueError):
     """A word that is no choice, of a flag whose choices plug-ins add to."""
@@ -103,28 +105,32 @@ def _bool(word: str) -> bool:
 
 def _number(spec: ArgSpec, word: str) -> int | float:
     facts = spec.facts
+    shown = word if len(word) <= 30 else f"{word[:20]}… ({len(word)} digits)"
     try:
-        value: int | float = int(word) if spec.kind != "float" else float(word)
+        value: int | float = int(word) if spec.kind != "float" and len(word) <= 30 else float(word)
     except ValueError:
         if spec.kind == "int":
-            raise ValueError(f"expected a whole number, got {word!r}") from None
+            raise ValueError(f"expected a whole number, got {shown!r}") from None
         try:
             value = float(word)
         except ValueError:
-            raise ValueError(f"expected a number, got {word!r}") from None
+            raise ValueError(f"expected a number, got {shown!r}") from None
     if not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {word!r}")
+        raise ValueError(f"expected a finite number, got {shown!r}")
     if facts.low is not None and value < facts.low:
         raise ValueError(f"expected a number of at least {facts.low:g}, got {word}")
     if facts.above is not None and value <= facts.above:
         raise ValueError(f"expected a number above {facts.above:g}, got {word}")
-    if facts.high is not None and value > facts.high:
-        raise ValueError(f"expected a number of at most {facts.high:g}, got {word}")
+    high = LARGEST if facts.high is None and spec.kind == "int" else facts.high
+    if high is not None and value > high:
+        raise ValueError(f"expected a number of at most {high if spec.kind == 'int' else f'{high:g}'}, got {shown}")
     return value
 
 
 def _checked_choice(spec: ArgSpec, word: str) -> str:
     choices = spec.choices
+    if not word.strip() and not spec.facts.empty:
+        raise ValueError("expected a value, got an empty word")
     if not choices or word in choices:
         return word
     if word in spec.facts.waiting:
@@ -160,7 +166,7 @@ def _mapping(word: str, *, text_allowed: bool) -> Any:
     except json.JSONDecodeError as wrong:
         try:
             value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             where = f"the file {word}" if text is not word else repr(word)
             raise ValueError(f"{where} is no JSON object ({wrong})") from None
     if not isinstance(value, dict):

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from swift.args.field import arg
+
+
+def _read_size(word: str) -> str:
+    if re.fullmatch(r"[1-9]\d*\s*[KMGT]i?B", word, re.IGNORECASE):
+        return word
+    raise ValueError("expected a size such as 5GB or 500MB")
 
 
 @dataclass(frozen=True)
@@ -12,4 +19,4 @@ class MergeArgs:
     """Merging an adapter into its model; read by exporters/merge.py."""
 
     merge_lora: bool = arg(False, "Merge the adapter into the model's weights first.", hot=True)
-    max_shard_size: str = arg("5GB", "Largest size of one weight file.")
+    max_shard_size: str = arg("5GB", "Largest size of one weight file.", read=_read_size)

@@ -23,6 +23,7 @@ class Facts:
     aliases: tuple[str, ...] = ()
     read: Callable[[str], Any] | None = None  # own reader for one word; raises ValueError("expected …")
     registry: str | None = None  # the registry of swift.plugin whose names are values too
+    empty: bool = False  # an empty text is a value; of other flags it is a variable of a script that was not set
     bare: str | None = None  # the word that a flag without a value stands for
 
 

@@ -128,7 +128,7 @@ class Intake:
         self.unknown: list[str] = []  # those of the problems that --ignore_args_error turns into notes
         self.notes: list[str] = []
         self.unknown_choices: dict[str, str] = {}  # flag → what is wrong, unless a plugin knows the word
-        self.guessed: set[str] = set()  # flags that an unknown one probably meant
+        self.guessed: set[str] = set()  # flags that an unknown one probably meant, or that were given wrongly
 
     def take(self, name: str, value: Any, *, words: bool, source: str) -> None:
         """One flag: `value` is a list of words, or a value of a configuration file or a keyword argument."""
@@ -157,8 +157,10 @@ class Intake:
             self.origins[name] = source
             self.unknown_choices[name] = f"{shown}: {unknown}"
         except convert.NotBuilt as choice:
+            self.guessed.add(name)
             self.problems.append(f"{shown} {choice} is part of SWIFT but not built yet")
         except ValueError as wrong:
+            self.guessed.add(name)
             self.problems.append(f"{shown} {wrong}" if str(wrong).startswith(("is ", "false ")) else f"{shown}: {wrong}")
 
     def _take_trainer_field(self, name: str, value: Any, *, words: bool, source: str) -> None:
@@ -230,11 +232,13 @@ class Intake:
         """A configuration file: flags as keys, typed or written as words."""
         if not is_file(file):
             self.problems.append(f"the configuration file {file} is not there{near_file(file)}")
+            self.guessed |= set(self.specs)
             return
         try:
             values = _read_config(Path(file).expanduser())
         except (OSError, ValueError) as wrong:
             self.problems.append(f"{file}: {wrong}")
+            self.guessed |= set(self.specs)
             return
         for name, value in values.items():
             self.take(str(name), value, words=False, source=file)

@@ -88,7 +88,7 @@ def translate(name: str, value: Any, *, words: bool) -> tuple[dict[str, Any], st
         return _dropped_flag(name, _convert(_plain(name, "bool"), value, words))
     if name == "include_num_input_tokens_seen":
         word = _convert(_plain(name, "text", ("all", "non_padding", "no", "true", "false")), value, words)
-        return {name: {"true": "all", "false": "no"}.get(word, word)}, None
+        return {name: word not in ("no", "false")}, None  # nothing is padded, so non_padding are all
     if name == "logging_dir":
         return {name: _convert(_plain(name, "text"), value, words)}, None
     if name in fields() and not _convert(spec_of(name), value, words):
@@ -124,7 +124,7 @@ def _convert(spec: ArgSpec, value: Any, words: bool) -> Any:
 
 
 def _plain(name: str, kind: Any, choices: tuple[str, ...] = ()) -> ArgSpec:
-    return ArgSpec(name, "trainer", kind, False, None, Facts(help="", choices=choices))
+    return ArgSpec(name, "trainer", kind, False, None, Facts(help="", choices=choices, empty=True))
 
 
 def spec_of(name: str) -> ArgSpec:
@@ -142,7 +142,7 @@ def spec_of(name: str) -> ArgSpec:
     elif parts and all(part.startswith("list") for part in parts):
         kind = "list"
     choices = next((enumerations()[part] for part in sorted(parts) if part in enumerations()), ()) if kind == "words" else ()
-    return ArgSpec(name, "trainer", kind, optional, None, Facts(help="", choices=choices))  # type: ignore[arg-type]
+    return ArgSpec(name, "trainer", kind, optional, None, Facts(help="", choices=choices, empty=True))  # type: ignore[arg-type]
 
 
 def _union(annotation: ast.expr) -> set[str]:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from swift.registry import did_you_mean
 
+MOST_ROWS = 10**9  # behind '#'; every row that is drawn takes memory
 DATA_ENDINGS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".txt")  # each also with .gz behind
 
 
@@ -59,8 +60,8 @@ def dataset_item(item: str) -> DatasetItem:
     name, mark, number = item.rpartition("#")
     count = None
     if mark:
-        if not number.strip().isdigit() or int(number) == 0:
-            raise ValueError(f"{item!r}: the count behind '#' must be a whole number of at least 1")
+        if not number.strip().isdecimal() or not 1 <= int(number[:20]) <= MOST_ROWS:
+            raise ValueError(f"{item!r}: the count behind '#' must be a whole number from 1 to {MOST_ROWS:,}")
         count = int(number)
     else:
         name = item

@@ -112,7 +112,9 @@ def _resume(state: Resolved) -> None:
     for file in ("config.json" if full else "adapter_config.json", *(() if state.values["resume_only_model"] else ("trainer_state.json",))):
         if not (folder / file).is_file():
             kind = "full checkpoint (--train_type full)" if full else "adapter checkpoint (--train_type full is for full ones)"
-            state.problems.append(f"--resume_from_checkpoint: {given} is no {kind}: it has no {file}")
+            inside = sorted((path.name for path in folder.glob("checkpoint-*")), key=lambda name: (len(name), name))
+            hint = f". It holds {', '.join(inside[-3:])}: give one of them" if inside else ""
+            state.problems.append(f"--resume_from_checkpoint: {given} is no {kind}: it has no {file}{hint}")
             break
     absolute = str(folder.resolve())
     state.values["resume_from_checkpoint"] = absolute
@@ -270,6 +272,13 @@ def _no_lazy_stream(state: Resolved) -> None:
         state.set("lazy_tokenize", False, "derived: --streaming is true")
 
 
+def _one_reader(state: Resolved) -> None:
+    """A stream is read by one process at most: several would each take a part of it, in another order."""
+    if state.values["streaming"] and state.values.get("dataloader_num_workers", 0) > 1:
+        state.notes.append("--dataloader_num_workers is 1, because --streaming is true: a stream has one reader, so that its order is kept")
+        state.set("dataloader_num_workers", 1, "derived: --streaming is true")
+
+
 def _home(state: Resolved) -> None:
     """~ in paths that are written to."""
     for name in ("output_dir", "result_path"):
@@ -277,4 +286,4 @@ def _home(state: Resolved) -> None:
             state.values[name] = os.path.expanduser(state.values[name])
 
 
-FORCED = (_no_split, _no_lazy_stream, _home)
+FORCED = (_no_split, _no_lazy_stream, _one_reader, _home)

@@ -56,9 +56,9 @@ def read(folder: Path | str) -> dict[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"{path} is not there") from None
     except (OSError, ValueError) as wrong:
-        raise ModelError(f"{path} cannot be read: {wrong}. Mend it, or pass --load_args false.") from None
+        raise ModelError(f"{path} cannot be read: {wrong}. Mend it, or take it away.") from None
     if not isinstance(values, dict):
-        raise ModelError(f"{path} holds no JSON object. Mend it, or pass --load_args false.")
+        raise ModelError(f"{path} holds no JSON object. Mend it, or take it away.")
     return values
 
 

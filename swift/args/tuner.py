@@ -55,7 +55,7 @@ class LoraArgs:
 
     lora_rank: int = arg(8, "Rank of the LoRA matrices.", hot=True, low=1)
     lora_alpha: int = arg(
-        32, "Scale: the update is multiplied by lora_alpha / lora_rank, with --use_rslora by lora_alpha / √lora_rank.", hot=True
+        32, "Scale: the update is multiplied by lora_alpha / lora_rank, with --use_rslora by lora_alpha / √lora_rank.", hot=True, low=1
     )
     lora_dropout: float = arg(0.05, "Dropout before the LoRA matrices.", low=0, high=1)
     lora_bias: Literal["none", "all"] = arg("none", "Which biases are trained too.")

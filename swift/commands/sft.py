@@ -25,8 +25,9 @@ from swift.objectives.policy import exchange_head
 from swift.objectives.sft import SFT
 from swift.template.build import build_template
 from swift.train import checkpoint
-from swift.train.arguments import needs_input_gradients, trainer_arguments
+from swift.train.arguments import needs_input_gradients
 from swift.train.callbacks import RunLog, StopOnSignal
+from swift.train.judge import check_metric, checked_arguments
 from swift.train.order import Items
 from swift.train.plots import save_plots
 from swift.train.trainer import Rows, SwiftTrainer
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
 
 def sft(args: SftCommand) -> dict[str, Any]:
     """Fine-tune on demonstrations. Returns the run's final record: checkpoints, best metric, history."""
-    start_processes()
+    start_processes(args.trainer.ddp_backend)
     dist.seed_everything(args.runtime.seed)
     if args.trainer.resume_from_checkpoint:
-        checkpoint.judge(Path(args.trainer.resume_from_checkpoint), only_model=args.training.resume_only_model)
+        judge_resumed(args, Path(args.trainer.resume_from_checkpoint))
+    check_metric(args)
     info = find_model(args.model, args.hub)
     if args.training.check_model:
         check_model(info)
@@ -63,6 +65,7 @@ def sft(args: SftCommand) -> dict[str, Any]:
     tuned = apply_tuner(model, args)
     if needs_input_gradients(args):
         model.enable_input_require_grads()
+    told = checked_arguments(args, folder, tuned, dtype=dtype, evaluate=val_rows is not None)
     checkpoint.check_writable(folder, checkpoint_bytes(tuned, with_optimizer=not args.trainer.save_only_model))
 
     if dist.is_main():
@@ -74,7 +77,7 @@ def sft(args: SftCommand) -> dict[str, Any]:
     log, stop = RunLog(folder / "logging.jsonl"), StopOnSignal()
     trainer = SwiftTrainer(
         tuned,
-        trainer_arguments(args, folder, dtype=dtype, evaluate=val_rows is not None),
+        told,
         objective,
         template,
         train_rows=train_rows,
@@ -89,16 +92,35 @@ def sft(args: SftCommand) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=resume)
     finally:
         stop.restore()
+    if read_while_training(args):
+        for line in loaded.tally.lines():
+            logs.info(line)
     return finish(args, trainer, folder, log, stop, parameter_line(tuned))
 
 
 pt = sft  # `swift pt` differs by its defaults alone: use_chat_template false, loss_scale all
 
 
-def start_processes() -> None:
-    """Join the other ranks where there are any: over NCCL with GPUs, else over gloo."""
-    if dist.is_distributed():
-        accelerate.PartialState(cpu=not torch.cuda.is_available())
+def start_processes(backend: str | None) -> None:
+    """Join the other ranks where there are any: over --ddp_backend, else over NCCL with GPUs and gloo without."""
+    if not dist.is_distributed():
+        return
+    try:
+        accelerate.PartialState(cpu=not torch.cuda.is_available(), backend=backend)
+    except ValueError as wrong:
+        raise UsageError(f"--ddp_backend {backend}: {wrong}") from wrong
+
+
+def read_while_training(args: SftCommand) -> bool:
+    """Whether rows are judged only as training reaches them, so that their counts are known at its end."""
+    return args.data.streaming or bool(args.training.lazy_tokenize)
+
+
+def judge_resumed(args: SftCommand, folder: Path) -> None:
+    """Raise where a run cannot go on from a checkpoint, or has nothing left to do."""
+    checkpoint.judge(folder, only_model=args.training.resume_only_model)
+    if not args.training.resume_only_model:
+        checkpoint.judge_progress(folder, max_steps=args.trainer.max_steps, num_train_epochs=args.trainer.num_train_epochs)
 
 
 def run_date(args: SftCommand) -> datetime.date:
@@ -122,7 +144,9 @@ def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective
     if args.training.packing and args.training.lazy_tokenize:
         raise UsageError("--packing needs every row's length before training, and --lazy_tokenize encodes rows while it runs: choose one")
     if isinstance(loaded.train, SampleStream):
-        rows: Rows = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally)
+        stream = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally)
+        stream.check()
+        rows: Rows = stream
         rows = PackedStream(rows, capacity) if capacity else rows
     else:
         assert loaded.train is not None  # training commands name a data set
@@ -130,7 +154,7 @@ def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective
     # a stream of validation rows ends: it is read once, and each evaluation sees all of it
     val = Samples(loaded.val) if isinstance(loaded.val, SampleStream) else loaded.val
     val_rows = whole_rows(args, val, encode, capacity, loaded.tally, "validation rows") if val is not None else None
-    for line in loaded.tally.lines():
+    for line in () if read_while_training(args) else loaded.tally.lines():
         logs.info(line)
     return rows, val_rows
 
@@ -149,7 +173,9 @@ def whole_rows(
 ) -> Items:
     """Rows of a data set that is in memory: encoded now or on access, packed where asked."""
     if args.training.lazy_tokenize:
-        return LazyRows(samples, encode, strict=args.data.strict, tally=tally)
+        lazy = LazyRows(samples, encode, strict=args.data.strict, tally=tally)
+        lazy.check()
+        return lazy
     rows = encode_rows(samples, encode, num_proc=args.data.dataset_num_proc, strict=args.data.strict, tally=tally, title=title)
     return PackedRows(rows, capacity) if capacity else rows
 

@@ -185,10 +185,9 @@ class Columns:
             column = plan.source.get(meaning)
             return None if column is None else values[column]
 
-        if plan.shape in ("messages", "chosen"):
-            messages = read_messages(get("messages"))
-        else:
-            messages = self._flat_messages(plan, get, values, origin)
+        messages = (
+            read_messages(get("messages")) if plan.shape in ("messages", "chosen") else self._flat_messages(plan, get, values, origin)
+        )
         system = get("system")
         # An empty cell of a table says nothing; an empty string in JSON asks for no system text at all.
         if system == "" and origin.file.removesuffix(".gz").endswith((".csv", ".tsv")):
@@ -401,7 +400,7 @@ def read_label(value: Any) -> bool | int | float | list | None:
             number = float(value)
         except ValueError:
             raise RowSkipped("label cannot be read", f"label {value!r} is neither a number nor true or false") from None
-        return int(value) if value.strip().lstrip("+-").isdigit() else number
+        return int(value) if value.strip().lstrip("+-").isdecimal() else number
     if value is None or isinstance(value, bool | int | float | list):
         return value
     raise RowSkipped("label cannot be read", f"label is {_kind(value)}")

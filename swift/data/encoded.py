@@ -20,7 +20,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from swift import logs
 from swift.data.sample import Origin, Sample
-from swift.data.tally import Tally, nothing_left, row_error
+from swift.data.tally import Pass, Recurring, Tally, nothing_left, row_error
 from swift.errors import DataError
 from swift.template.encoded import IGNORE, Encoded, RowSkipped
 
@@ -98,6 +98,10 @@ class LazyRows:
     def __init__(self, samples: Sequence[Sample], encode: Encode, *, strict: bool, tally: Tally) -> None:
         self._samples, self._encode, self._strict, self._tally = samples, encode, strict, tally.stage("rows encoded on access")
 
+    def check(self) -> None:
+        """Raise where no row at all would train anything, with the reasons."""
+        need_one(self._samples, self._encode, self._tally.title)
+
     def __len__(self) -> int:
         return len(self._samples)
 
@@ -113,23 +117,37 @@ class EncodedStream(IterableDataset[list[Example]]):
 
     def __init__(self, samples: Iterable[Sample], encode: Encode, *, strict: bool, tally: Tally) -> None:
         super().__init__()
-        self._samples, self._encode, self._strict, self._tally = samples, encode, strict, tally.stage("encoded rows")
-        self._counted = False
+        self._samples, self._encode, self._strict = samples, encode, strict
+        self._recurring = Recurring(tally.stage("encoded rows"))
+
+    def check(self) -> None:
+        """Raise where no row at all would train anything, with the reasons."""
+        need_one(self._samples, self._encode, self._recurring.tally.title)
 
     def __iter__(self) -> Iterator[list[Example]]:
         worker = get_worker_info()
         mine = self._samples if worker is None else islice(self._samples, worker.id, None, worker.num_workers)
-        tally, found = Tally(self._tally.title), False
+        tally, found = self._recurring.begin(), False
         for sample in mine:
             examples = _one(sample, self._encode, self._strict, tally)
             if examples:
                 found = True
                 yield examples
         if not found and worker is None:
-            raise nothing_left(tally, "that would train anything")
-        if not self._counted:
-            self._counted = True
-            self._tally.merge(tally)
+            raise nothing_left(self._recurring.tally, "that would train anything")
+
+
+def need_one(samples: Iterable[Sample], encode: Encode, title: str) -> None:
+    """Raise DataError where none of the rows would train anything; reads no further than to the first that would."""
+    tally = Tally(title)
+    for sample in samples:
+        try:
+            _checked(sample, encode)
+        except RowSkipped as skip:
+            tally.skip(skip.reason, sample.origin, skip.detail)
+        else:
+            return
+    raise nothing_left(tally, "that would train anything")
 
 
 def example_of(encoded: Encoded) -> Example:
@@ -140,14 +158,15 @@ def example_of(encoded: Encoded) -> Example:
     }
 
 
-def _one(sample: Sample, encode: Encode, strict: bool, tally: Tally) -> list[Example]:
+def _one(sample: Sample, encode: Encode, strict: bool, tally: Tally | Pass) -> list[Example]:
     try:
         encoded = _checked(sample, encode)
     except RowSkipped as skip:
         if strict:
             raise row_error(skip, sample.origin, tally) from None
+        before = tally.skipped
         tally.skip(skip.reason, sample.origin, skip.detail)
-        if tally.skipped <= LOGGED:
+        if before < tally.skipped <= LOGGED:
             logs.warning(f"{sample.origin}: skipped: {skip}")
         return []
     tally.keep()

@@ -17,7 +17,7 @@ from swift.data.columns import Columns, Task, to_row
 from swift.data.known import find_known
 from swift.data.sample import Sample
 from swift.data.source import Item, Row, find_files, parse_item, read_file
-from swift.data.tally import Tally, nothing_left, row_error
+from swift.data.tally import Pass, Recurring, Tally, nothing_left, row_error
 from swift.errors import DataError, UsageError
 from swift.registry import did_you_mean
 from swift.template.encoded import RowSkipped
@@ -59,16 +59,15 @@ class Samples(Sequence[Sample]):
 
 
 class SampleStream:
-    """Samples read anew at each iteration, in the same order. The first complete pass fills the tally."""
+    """Samples read anew at each iteration, in the same order. Each row is counted the first time it is reached."""
 
     def __init__(self, items: Sequence[Item], data: DataArgs, hub_args: HubArgs, *, task: Task, tally: Tally) -> None:
         self._sources = [(item, find_files(item, hub_args, force_download=data.download_mode == "force_redownload")) for item in items]
-        self._data, self._tally = data, tally
+        self._data, self._tally, self._recurring = data, tally, Recurring(tally)
         self._task: Task = task
-        self._counted = False
 
     def __iter__(self) -> Iterator[Sample]:
-        samples = self._in_order()
+        samples = self._read(self._recurring.begin())
         size = self._data.shuffle_buffer_size
         return shuffled(samples, size, self._data.data_seed) if size > 1 else samples
 
@@ -78,14 +77,7 @@ class SampleStream:
         if next(self._read(tally), None) is None:
             raise nothing_left(tally, "to use")
 
-    def _in_order(self) -> Iterator[Sample]:
-        tally = Tally(self._tally.title)
-        yield from self._read(tally)
-        if not self._counted:
-            self._counted = True
-            self._tally.merge(tally)
-
-    def _read(self, tally: Tally) -> Iterator[Sample]:
+    def _read(self, tally: Tally | Pass) -> Iterator[Sample]:
         columns = _columns(self._data, self._task)
         for item, files in self._sources:
             rows = (row for file in files for row in read_file(file))
@@ -121,7 +113,7 @@ def load_samples(data: DataArgs, hub_args: HubArgs, *, task: Task) -> Loaded:
     for items, share in ((train_items, ratio), (val_items, 1.0)):
         state = np.random.RandomState(data.data_seed)
         for item in items:
-            rows = _read_item(item, data, hub_args, columns, tally)
+            rows = _read_item(item, data, hub_args, columns, tally, said=len(train_items) + len(val_items) > 1)
             train_part, val_part = divide(rows, item, share, state)
             trains, vals = trains + train_part, vals + val_part
     _tell_unmapped(columns, data)
@@ -186,17 +178,20 @@ def _stream(items: list[Item], data: DataArgs, hub_args: HubArgs, task: Task, ta
     return stream
 
 
-def _read_item(item: Item, data: DataArgs, hub_args: HubArgs, columns: Columns, tally: Tally) -> Samples:
+def _read_item(item: Item, data: DataArgs, hub_args: HubArgs, columns: Columns, tally: Tally, *, said: bool) -> Samples:
+    """The rows of one item; `said`: with a line of counts of its own, since the run's adds up several."""
     files = find_files(item, hub_args, force_download=data.download_mode == "force_redownload")
     own = Tally(item.name)
     rows = Samples(_convert(item, (row for file in files for row in read_file(file)), columns, data, own))
     tally.merge(own)
+    if said:
+        logs.info(own.lines()[0])
     if not rows:
         raise nothing_left(own, "to use")
     return rows
 
 
-def _convert(item: Item, rows: Iterable[Row], columns: Columns, data: DataArgs, tally: Tally) -> Iterator[Sample]:
+def _convert(item: Item, rows: Iterable[Row], columns: Columns, data: DataArgs, tally: Tally | Pass) -> Iterator[Sample]:
     known = find_known(item.name)
     for values, origin in rows:
         try:

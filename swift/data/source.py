@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from swift import hub, logs
+from swift.args.paths import MOST_ROWS
 from swift.data.sample import Origin
 from swift.errors import DataError, UsageError, need
 from swift.template.encoded import RowSkipped
@@ -44,8 +45,8 @@ def parse_item(word: str) -> Item:
     name, count = word, None
     if "#" in word:
         name, _, digits = word.rpartition("#")
-        if not digits.strip().isdigit() or int(digits) == 0:
-            raise UsageError(f"--dataset {word}: {digits!r} after # must be a number of rows greater than 0")
+        if not digits.strip().isdecimal() or not 1 <= int(digits[:20]) <= MOST_ROWS:
+            raise UsageError(f"--dataset {word}: {digits[:20]!r} after # must be a number of rows from 1 to {MOST_ROWS:,}")
         count = int(digits)
     if _exists(name) or ":" not in name:
         return Item(name, (), count)

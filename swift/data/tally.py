@@ -71,6 +71,41 @@ class Tally:
         return [f"  {skips.count:>7,}  {reason}{_first(skips)}" for reason, skips in ordered]
 
 
+class Recurring:
+    """The tally of a stream that is read over and over, or in part: a row is counted when the first pass reaches it."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally, self.reached = tally, 0
+
+    def begin(self) -> Pass:
+        return Pass(self)
+
+
+class Pass:
+    """One pass over a stream; counts as a Tally does."""
+
+    def __init__(self, recurring: Recurring) -> None:
+        self._recurring, self._at = recurring, 0
+
+    @property
+    def skipped(self) -> int:
+        return self._recurring.tally.skipped
+
+    def keep(self) -> None:
+        if self._is_new():
+            self._recurring.tally.keep()
+
+    def skip(self, reason: str, origin: Origin | None = None, detail: str = "") -> None:
+        if self._is_new():
+            self._recurring.tally.skip(reason, origin, detail)
+
+    def _is_new(self) -> bool:
+        self._at += 1
+        new = self._at > self._recurring.reached
+        self._recurring.reached = max(self._at, self._recurring.reached)
+        return new
+
+
 def _first(skips: Skips) -> str:
     origin, detail = skips.examples[0]
     if origin is None:
@@ -81,7 +116,7 @@ def _first(skips: Skips) -> str:
     return f" ({file} row {', '.join(rows)}{more}{f': {detail}' if detail else ''})"
 
 
-def row_error(skip: RowSkipped, origin: Origin | None, tally: Tally) -> DataError:
+def row_error(skip: RowSkipped, origin: Origin | None, tally: Tally | Pass) -> DataError:
     """The first bad row under `--strict true`."""
     where = f"{origin}: " if origin else ""
     so_far = f"; {tally.skipped:,} skipped so far" if tally.skipped else ""

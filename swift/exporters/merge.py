@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from swift import logs
+from swift.args import saved
 from swift.errors import ModelError, UsageError
 from swift.hub import download
 from swift.models.load import DTYPES, load_model, load_processor
@@ -55,7 +56,7 @@ def merge_adapters(
             f"{info.name} is quantized, and quantized weights cannot take an adapter in; merge into the original model (--model)"
         )
     tokenizer = load_processor(info)
-    bound = build_template(info, tokenizer, template)
+    bound = build_template(info, tokenizer, as_trained(template, folders[0]))
     # In the type the weights are stored in, whatever this machine computes fastest: the merged model is to be no larger than its base.
     dtype = model.torch_dtype or (info.torch_dtype if info.torch_dtype in DTYPES else None)
     base = load_model(info, replace(model, device_map="cpu", torch_dtype=dtype), training=False)
@@ -65,6 +66,15 @@ def merge_adapters(
     save(merged, bound, output, folders, max_shard_size)
     logs.info(f"merged model: {output}")
     return output
+
+
+def as_trained(asked: TemplateArgs, adapter: Path) -> TemplateArgs:
+    """How the adapter's rows were written. What is asked for this once (`swift infer --system`) is not to stay in the merged folder."""
+    if not (adapter / saved.FILE).is_file():
+        return asked
+    values = saved.read(adapter)
+    names = [name for name in ("template", "system", "use_chat_template") if name in values]
+    return replace(asked, **{name: values[name] for name in names})
 
 
 def is_fresh(output: Path, folders: Sequence[Path]) -> bool:
@@ -122,8 +132,8 @@ def save(model: PreTrainedModel, template: Template, output: Path, folders: Sequ
     part.mkdir(parents=True)
     template.save(part)
     model.save_pretrained(part, max_shard_size=max_shard_size)
-    record = next((folder / "args.json" for folder in folders if (folder / "args.json").is_file()), None)
+    record = next((folder / saved.FILE for folder in folders if (folder / saved.FILE).is_file()), None)
     if record is not None:
-        shutil.copyfile(record, part / "args.json")
+        shutil.copyfile(record, part / saved.FILE)
     shutil.rmtree(output, ignore_errors=True)
     part.rename(output)

@@ -36,7 +36,7 @@ class BaseArguments:
         return self._values.get(name)
 
     def get_model_processor(self) -> tuple[Any, Any]:
-        """(model, tokenizer) of the model that was trained, without its adapter."""
+        """(model, tokenizer): the checkpoint's own weights, or the model that its adapter was trained on, without the adapter."""
         from swift.models.load import load_model, load_processor  # only here: reading args.json needs no torch
         from swift.models.match import find_model
 
@@ -53,5 +53,7 @@ class BaseArguments:
         return build_template(find_model(command.model, command.hub), processor, command.template)
 
     def _command(self) -> InferCommand:
-        """As `swift infer` would read this checkpoint."""
+        """As `swift infer` would read this checkpoint: a folder with weights of its own (full, merged) is the model itself."""
+        if (Path(self.ckpt_dir).expanduser() / "config.json").is_file():
+            return InferArguments(model=self.ckpt_dir)
         return InferArguments(model=self.model, **({"adapters": [self.ckpt_dir]} if self.train_type != "full" else {}))

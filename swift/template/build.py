@@ -54,17 +54,17 @@ def build_template(info: Info, tokenizer: PreTrainedTokenizerBase, args: Templat
     if own is None:
         return Template(asked or suggested or _without_template(info), tokenizer, args, **common)
     if asked is not None:
-        difference = first_difference(asked, own, tokenizer, date)
+        difference = first_difference(asked, own, tokenizer, date, args.system)
         if difference:
             warn_once(
                 f"--template {asked.name} does not write what the chat template of {info.name} writes; --template decides. {difference}"
             )
         return Template(asked, tokenizer, args, jinja=None if difference else own, **common)
     for chat_format in _suggested_first(suggested):
-        if not first_difference(chat_format, own, tokenizer, date):
+        if not first_difference(chat_format, own, tokenizer, date, args.system):
             return Template(chat_format, tokenizer, args, jinja=own, **common)
     if suggested is not None:
-        difference = first_difference(suggested, own, tokenizer, date)
+        difference = first_difference(suggested, own, tokenizer, date, args.system)
         warn_once(
             f"the chat template of {info.name} does not write what format {suggested.name}, that of model type {info.spec.type}, writes; "
             f"the checkpoint's own decides (--template {suggested.name} chooses the other). {difference}"
@@ -94,10 +94,13 @@ def generation_stops(folder: Path | None) -> list[int]:
     return stops if isinstance(stops, list) else [] if stops is None else [stops]
 
 
-def first_difference(chat_format: ChatFormat, own: JinjaFormat, tokenizer: PreTrainedTokenizerBase, date: datetime.date) -> str:
+def first_difference(
+    chat_format: ChatFormat, own: JinjaFormat, tokenizer: PreTrainedTokenizerBase, date: datetime.date, system: str | None = None
+) -> str:
     """A sentence with both texts around the first difference, or "" where all conversations become the same tokens.
 
     Conversations that the chat template refuses (a system message for Gemma) do not count: the format's own text holds there.
+    Conversations without a system message get `system`, that of the run: both sides' defaults do not matter then.
     """
     if chat_format.separator is None:
         return "It holds one round only."
@@ -108,16 +111,19 @@ def first_difference(chat_format: ChatFormat, own: JinjaFormat, tokenizer: PreTr
     except ModelError as error:
         return str(error)
     for talk in _conversations():
+        said = talk.system if talk.system is not None else system or None
+        # an empty one asks for none: compared where the chat template has none of its own either
+        none = said is None and system == "" and own.default_system is None
         for reply in (True, False):
-            if not reply and talk.system and bound.system_in_last_user is not None:
+            if not reply and said and bound.system_in_last_user is not None:
                 continue  # such templates leave the system text out where an answer follows
-            messages = conversation(talk.messages if not reply else talk.messages[:-1], system=talk.system, tools=None)
+            messages = conversation(talk.messages if not reply else talk.messages[:-1], system=said, tools=None)
             try:
                 theirs = _text(own.render(messages, reply=reply))
             except RowSkipped:
                 continue
             try:
-                ours = _text(bound.render(messages, reply=reply))
+                ours = _text(bound.render(messages._replace(system="") if none else messages, reply=reply))
             except RowSkipped as skipped:
                 return f"It cannot write every conversation: {skipped}."
             if ours != theirs and specials.ids(ours) != specials.ids(theirs):

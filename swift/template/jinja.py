@@ -9,6 +9,7 @@ import datetime
 import json
 import re
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from swift.template.special import Specials
 
 _PLACEHOLDER = re.compile("\ue000(\\d+)\ue001")  # private-use characters: no template and no text has them
+_SPELLED = re.compile("\ue002(\\d+)\ue003")  # stands for a special token that tools or a tool call spell
 
 
 class Stretch(NamedTuple):
@@ -66,6 +68,13 @@ class JinjaFormat:
 
     def render(self, talk: Conversation, *, reply: bool) -> list[Piece]:
         """The pieces of what the template writes; without `reply`, up to the end of the last answer's stop."""
+        spelled: list[str] = []
+        tools = [tool if "function" in tool else {"type": "function", "function": tool} for tool in talk.tools or []]
+        talk = self._hidden(talk._replace(tools=tools or None), spelled)
+        pieces = self._render(talk, reply=reply)
+        return [part for piece in pieces for part in _shown(piece, spelled)] if spelled else pieces
+
+    def _render(self, talk: Conversation, *, reply: bool) -> list[Piece]:
         messages, turns, sources = self._messages(talk)
         answered = turns[-1] is not None and turns[-1].role == "assistant"
         text, spans = self._aligned(messages, talk.tools, reply and not answered)
@@ -73,6 +82,23 @@ class JinjaFormat:
         if lost and not (answered and lost == {0} and messages[0]["role"] == "system"):
             raise RowSkipped(f"the chat template leaves out a message of role {messages[min(lost)]['role']}")
         return self._with_prompt(talk) if lost else self._cut(text, spans, messages, turns, sources, talk.tools)
+
+    def _hidden(self, talk: Conversation, spelled: list[str]) -> Conversation:
+        """The conversation with every special token in tools and tool calls put aside: a person wrote it there, so it is text (rulings 2)."""
+
+        def put_aside(found: re.Match[str]) -> str:
+            spelled.append(found.group())
+            return f"\ue002{len(spelled) - 1}\ue003"
+
+        def hidden(value: Any) -> Any:
+            if isinstance(value, str):
+                return self.specials.pattern.sub(put_aside, value)
+            if isinstance(value, dict):
+                return {hidden(key): hidden(item) for key, item in value.items()}
+            return [hidden(item) for item in value] if isinstance(value, list | tuple) else value
+
+        turns = [replace(turn, tool_calls=[hidden(call) for call in turn.tool_calls]) if turn.tool_calls else turn for turn in talk.turns]
+        return talk._replace(turns=turns, tools=hidden(talk.tools))
 
     # messages as the template wants them
 
@@ -96,9 +122,6 @@ class JinjaFormat:
                 message |= {"tool_call_id": call["id"], "name": call["function"].get("name")}
             messages.append(message)
             turns.append(turn)
-        spelled = json.dumps([talk.tools, [m.get("tool_calls") for m in messages]], ensure_ascii=False)
-        if self.specials.pattern.search(spelled):
-            raise RowSkipped("tools or tool calls spell a special token")
         return messages, turns, [turn.parts[-1][0] if turn else None for turn in turns]
 
     def _write(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> str:
@@ -254,9 +277,9 @@ class JinjaFormat:
 
     def _with_prompt(self, talk: Conversation) -> list[Piece]:
         """Where the template writes the system text into a prompt only (Mistral v0.3): that prompt, then the answer as without a system."""
-        prompt = self.render(talk._replace(turns=talk.turns[:-1]), reply=True)
+        prompt = self._render(talk._replace(turns=talk.turns[:-1]), reply=True)
         answer = talk.turns[-1].parts[0][0]
-        whole = self.render(talk._replace(system=None), reply=False)
+        whole = self._render(talk._replace(system=None), reply=False)
         first = next(i for i, piece in enumerate(whole) if piece.message is not None and piece.message >= answer)
         between, after = "" if whole[first - 1].literal else whole[first - 1].text, "" if prompt[-1].literal else prompt[-1].text
         if not between.startswith(after):
@@ -288,6 +311,18 @@ def _dated(template: str, date: datetime.date) -> str:
         return template
     table = json.dumps({form: date.strftime(form) for form in sorted(forms)})
     return f"{{%- macro strftime_now(form) -%}}{{{{- {table}[form] -}}}}{{%- endmacro -%}}{template}"
+
+
+def _shown(piece: Piece, spelled: list[str]) -> list[Piece]:
+    """The piece with what was put aside back in its place, as a person's text."""
+    if piece.literal:  # its special tokens were never put aside
+        return [piece]
+    parts = _SPELLED.split(piece.text)
+    return [
+        piece._replace(text=spelled[int(part)], literal=True) if i % 2 else piece._replace(text=part)
+        for i, part in enumerate(parts)
+        if part
+    ]
 
 
 def _by_place(count: int, spans: list[Span]) -> list[int]:

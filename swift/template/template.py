@@ -248,13 +248,39 @@ class Template:
 
     def effective_jinja(self) -> str | None:
         """The chat template that writes what this one writes, its default system included; None where the tokenizer's own does."""
-        own, system = self.tokenizer.chat_template, self.args.system
-        if self.chat_format is GENERATION or (self.jinja is not None and system is None):
+        system, jinja = self.args.system, self.jinja
+        if self.chat_format is GENERATION:
             return None
-        if isinstance(self.chat_format, ChatFormat) and (self.jinja is None or not system):
-            default = self.chat_format.default_system if system is None else system
-            return bind(self.chat_format, self.tokenizer, None).to_jinja(default)
-        return with_default_system(own if isinstance(own, str) else own["default"], system or "")
+        if not isinstance(self.chat_format, ChatFormat):
+            return None if system is None else with_default_system(_whole(self.tokenizer), system)
+        if jinja is not None and jinja.takes_system:
+            if system is None or (not system and not jinja.default_system):
+                return None
+            if system:
+                return with_default_system(_whole(self.tokenizer), system)
+        default = self.chat_format.default_system if system is None else system
+        text = bind(self.chat_format, self.tokenizer, None).to_jinja(default)
+        if jinja is None:
+            return text
+        # rows with tools were written by the checkpoint's own, and are again
+        own = _whole(self.tokenizer) if system is None or not jinja.takes_system else with_default_system(_whole(self.tokenizer), system)
+        return f"{_HAS_TOOLS}{{%- if swift.tools %}}{own}{{%- else %}}{text}{{%- endif %}}"
+
+
+_HAS_TOOLS = (
+    "{%- set swift = namespace(tools=tools) %}{%- for message in messages %}"
+    "{%- if message['role'] == 'tool' or message.tool_calls %}{%- set swift.tools = true %}{%- endif %}{%- endfor %}"
+)
+
+
+def _whole(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The tokenizer's chat template as one text, where it has one for tools beside the default."""
+    own = tokenizer.chat_template
+    if isinstance(own, str):
+        return own
+    if "tool_use" not in own:
+        return own["default"]
+    return f"{{%- if tools %}}{own['tool_use']}{{%- else %}}{own['default']}{{%- endif %}}"
 
 
 def with_default_system(jinja: str, system: str) -> str:

@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from swift.template.template import Template
 
 STATE = "trainer_state.json"
+STATES = ("optimizer.pt", "scheduler.pt", "rng_state.pth")  # zip archives, as torch writes them
 WEIGHTS = ("model.safetensors", "adapter_model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "adapter_model.bin")
 
 
@@ -134,6 +136,8 @@ def judge(folder: Path, *, only_model: bool) -> None:
         )
     for path in folder.glob("*.safetensors"):
         check_safetensors(path)
+    for name in ("adapter_config.json", "config.json", *(() if only_model else (STATE,))):
+        _check_json(folder / name)
     if only_model:
         return
     missing = [name for name in (STATE, "optimizer.pt", "scheduler.pt") if not (folder / name).is_file()]
@@ -142,6 +146,32 @@ def judge(folder: Path, *, only_model: bool) -> None:
             f"--resume_from_checkpoint {folder}: {', '.join(missing)} missing, so the run cannot go on where it stopped. "
             "To start a new run from its weights, add --resume_only_model true"
         )
+    broken = [path.name for path in sorted(folder.glob("*.pt*")) if path.name in STATES and not zipfile.is_zipfile(path)]
+    if broken:
+        raise ModelError(
+            f"--resume_from_checkpoint {folder}: {', '.join(broken)} broken or cut short. "
+            "To start a new run from its weights, add --resume_only_model true"
+        )
+
+
+def judge_progress(folder: Path, *, max_steps: int, num_train_epochs: float) -> None:
+    """Raise UsageError where the run that left `folder` has already come as far as this one is to go."""
+    state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+    done, epochs = state.get("global_step") or 0, state.get("epoch") or 0
+    goal = f"--max_steps {max_steps}" if max_steps > 0 else f"--num_train_epochs {num_train_epochs:g}"
+    if done >= max_steps if max_steps > 0 else epochs >= num_train_epochs:
+        raise UsageError(
+            f"--resume_from_checkpoint {folder} stands at step {done} (epoch {epochs:g}), so {goal} leaves nothing to do. "
+            "Ask for more, or start a new run from its weights with --resume_only_model true"
+        )
+
+
+def _check_json(path: Path) -> None:
+    try:
+        if path.is_file():
+            json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is broken or cut short: {error}") from None
 
 
 def check_safetensors(path: Path) -> None:

@@ -159,6 +159,12 @@ def test_several_errors_are_said_at_once() -> None:
         (["--max_length", "0"], "--max_length: expected a number of at least 1, got 0"),
         (["--seed", "3", "4"], "--seed: expected one value, got 2: 3 4"),
         (["--seed"], "--seed: expected a value"),
+        (["--seed", str(2**32)], "--seed: expected a number of at most 4294967295, got 4294967296"),
+        (["--lora_rank", "9" * 12], "--lora_rank: expected a number of at most 2147483647, got 999999999999"),
+        (["--max_length", "9" * 5000], "--max_length: expected a finite number, got '99999999999999999999… (5000 digits)'"),
+        (["--lora_alpha", "0"], "--lora_alpha: expected a number of at least 1, got 0"),
+        (["--output_dir", ""], "--output_dir: expected a value, got an empty word"),
+        (["--resume_from_checkpoint", ""], "--resume_from_checkpoint: expected a value, got an empty word"),
     ],
 )
 def test_a_bad_number_says_what_was_expected(words: list[str], problem: str) -> None:
@@ -253,3 +259,13 @@ def test_flat_values_come_back_as_the_same_command() -> None:
     again: Any = from_kwargs("sft", **args.to_flat())
     assert again.to_flat() == args.to_flat()
     assert again.trainer == args.trainer and again.lora == args.lora
+
+
+def test_a_required_flag_given_wrongly_is_one_error(tmp_path: Path) -> None:
+    assert problems(given=["--model", "", "--dataset", "org/rows"]) == ["--model: expected a value, got an empty word"]
+    assert problems(given=["--model", "org/model", "--dataset"]) == ["--dataset: expected at least one value"]
+    assert problems(given=[str(tmp_path / "nowhere.yaml")]) == [f"the configuration file {tmp_path / 'nowhere.yaml'} is not there"]
+
+
+def test_an_empty_system_text_is_a_value() -> None:
+    assert sft("--system", "").template.system == ""

@@ -214,3 +214,52 @@ def test_training_takes_only_the_base_model_from_the_checkpoint_it_resumes(tmp_p
     assert (args.model.model, args.template.system, args.template.max_length) == ("org/base", None, None)
     args = parse("sft", [*TRAIN[2:], "--resume_from_checkpoint", str(adapter), "--load_args"])
     assert (args.template.system, args.template.max_length) == ("old", 7)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--save_steps", "1.5"], "--save_steps: expected a whole number of steps, or a share"),
+        (["--target_regex", "("], "--target_regex: '(' is no regular expression"),
+        (["--bf16", "--torch_dtype", "float16"], "--bf16 and --torch_dtype float16 exclude each other"),
+        (["--load_best_model_at_end", "--eval_strategy", "no"], "--load_best_model_at_end needs checkpoints and evaluations"),
+        (["--load_best_model_at_end", "--save_steps", "5", "--eval_steps", "2"], "--load_best_model_at_end needs an evaluation at each"),
+        (["--dataloader_prefetch_factor", "2"], "--dataloader_prefetch_factor needs --dataloader_num_workers above 0"),
+        (["--output_dir", "x" * 300], "--output_dir: 'xxx"),
+        (["--output_dir", "a\0b"], "--output_dir: 'a\\x00b' cannot be a path"),
+        (["--dataset", "rows.jsonl#²"], "--dataset: 'rows.jsonl#²': the count behind '#'"),
+        (["--dataset", "a/b#" + "9" * 30], "--dataset: 'a/b#999"),
+    ],
+)
+def test_what_would_fail_later_fails_at_once(words: list[str], problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = problems(*words)
+    assert len(found) == 1 and found[0].startswith(problem)
+
+
+def test_a_run_folder_as_checkpoint_names_the_checkpoints_in_it(tmp_path: Path) -> None:
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    assert problems("--resume_from_checkpoint", str(tmp_path))[0].endswith("It holds checkpoint-9, checkpoint-10: give one of them")
+
+
+def test_a_stream_has_one_reader() -> None:
+    args = sft("--streaming", "--max_steps", "3", "--dataloader_num_workers", "4")
+    assert args.trainer.dataloader_num_workers == 1 and "one reader" in args.notes[-1]
+    assert sft("--dataloader_num_workers", "4").trainer.dataloader_num_workers == 4
+
+
+def test_answers_are_not_written_where_they_do_harm(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.touch()
+    infer = ["--model", "org/model", "--val_dataset", f"{rows}#2"]
+    for path, problem in ((tmp_path, "is a folder"), (rows / "x.jsonl", "is a file"), (rows, "is a data set of this run")):
+        found = problems("--result_path", str(path), command="infer", given=infer)
+        assert len(found) == 1 and problem in found[0]
+    assert problems("--top_logprobs", "3", command="infer", given=infer) == ["--top_logprobs needs --logprobs true"]
+    assert "expected a size such as 5GB" in problems("--max_shard_size", "foo", command="infer", given=infer)[0]
+
+
+def test_flags_that_inference_only_shares_with_training_are_named() -> None:
+    notes = parse("infer", ["--model", "org/model", "--padding_side", "left", "--loss_scale", "all", "--max_shard_size", "2GB"]).notes
+    assert [note.partition(" has no effect")[0] for note in notes] == ["--max_shard_size", "--loss_scale", "--padding_side"]

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +131,51 @@ def test_an_output_folder_that_cannot_be_written(folder, rows, tmp_path, small_d
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     message = refused(capsys, tmp_path, "--model", folder, "--dataset", rows, "--output_dir", small_disk / "run", code=2)
     assert "cannot be written" in message
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder, tmp_path_factory):
+    """A whole LoRA checkpoint after step 1."""
+    import swift
+
+    here = tmp_path_factory.mktemp("run")
+    rows = str(tiny.chat_rows(here / "train.jsonl"))
+    record = swift.sft(model=str(folder), dataset=[rows], output_dir=str(here), split_dataset_ratio=0, report_to="none", max_steps=1)
+    return Path(record["last_model_checkpoint"])
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--lr_scheduler_kwargs", '{"foo": 1}'], "unexpected keyword argument 'foo'"),
+        (["--lr_scheduler_type", "cosine_with_min_lr"], "min_lr"),
+        (["--adam_beta2", "2"], "Invalid beta"),
+        (["--optim_args", "foo"], "cannot be used"),
+        (["--accelerator_config", '{"foo": true}'], "'foo'"),
+        (["--load_best_model_at_end", "true"], "load_best_model_at_end"),
+        (["--metric_for_best_model", "rouge-l"], "evaluation gives loss and token_acc"),
+    ],
+)
+def test_what_the_trainer_refuses_is_said_before_anything_is_written(words, said, folder, rows, tmp_path, capsys):
+    assert said in refused(capsys, tmp_path, "--model", folder, "--dataset", rows, *words, code=2)
+
+
+@pytest.mark.parametrize("way", ["--lazy_tokenize", "--streaming"])
+def test_rows_that_are_read_while_training_must_train_something_too(way, folder, rows, tmp_path, capsys):
+    message = refused(capsys, tmp_path, "--model", folder, "--dataset", rows, "--max_length", 3, "--max_steps", 2, way, "true")
+    assert "none of 24 rows" in message and "longer than max_length 3" in message
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "adapter_config.json"])
+def test_a_checkpoint_with_a_file_cut_short_is_refused(file, checkpoint, folder, rows, tmp_path, capsys):
+    broken = tmp_path / "checkpoint-1"
+    shutil.copytree(checkpoint, broken)
+    (broken / file).write_bytes((broken / file).read_bytes()[:-30])
+    message = refused(capsys, tmp_path, "--model", folder, "--dataset", rows, "--max_steps", 2, "--resume_from_checkpoint", broken)
+    assert file in message and "broken or cut short" in message
+
+
+@pytest.mark.parametrize("goal", [("--max_steps", 1), ("--num_train_epochs", 0.02)])
+def test_a_run_that_is_at_its_end_is_not_resumed(goal, checkpoint, folder, rows, tmp_path, capsys):
+    message = refused(capsys, tmp_path, "--model", folder, "--dataset", rows, *goal, "--resume_from_checkpoint", checkpoint, code=2)
+    assert "stands at step 1" in message and "leaves nothing to do" in message

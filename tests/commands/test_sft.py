@@ -89,7 +89,10 @@ def test_computing_layers_again_changes_no_loss_and_no_gradient(train_type, reen
     common = dict(model=str(folder), dataset=[str(rows)], train_type=train_type, **QUICK)
     plain = swift.sft(output_dir=str(tmp_path / "plain"), gradient_checkpointing=False, **common)
     again = swift.sft(
-        output_dir=str(tmp_path / "again"), gradient_checkpointing=True, gradient_checkpointing_kwargs={"use_reentrant": reentrant}, **common
+        output_dir=str(tmp_path / "again"),
+        gradient_checkpointing=True,
+        gradient_checkpointing_kwargs={"use_reentrant": reentrant},
+        **common,
     )
     for name in ("loss", "grad_norm"):
         first, second = ([entry[name] for entry in record["log_history"] if "loss" in entry] for record in (plain, again))
@@ -175,3 +178,34 @@ def test_a_signal_leaves_a_checkpoint_and_exit_code_1(number, folder, rows, tmp_
     done = command("sft", "--model", folder, "--dataset", rows, "--output_dir", out, "--add_version", "false", "--max_steps",
                    int(saved.name.rpartition("-")[2]) + 2, "--resume_from_checkpoint", saved, *FLAGS)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_rows_skipped_while_training_are_counted_at_the_end(folder, tmp_path, capsys):
+    data = tmp_path / "mixed.jsonl"
+    good = json.dumps({"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]})
+    data.write_text("\n".join([good, '{"messages": []}', good.replace("hello", "hello " * 200)] * 4))
+    swift.sft(model=str(folder), dataset=[str(data)], output_dir=str(tmp_path / "out"), **QUICK | dict(streaming=True, max_steps=6))
+    said = capsys.readouterr().err
+    assert "rows: 12 read, 8 kept, 4 skipped" in said and "4  no messages" in said
+    assert "encoded rows: 8 read, 4 kept, 4 skipped" in said and "longer than max_length 128" in said
+
+
+def test_each_source_has_its_counts(folder, rows, tmp_path, capsys):
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"query": "a", "response": "b"}\n{"query": "a"}\n{"query": "a", "response": ""}\n')
+    swift.sft(model=str(folder), dataset=[str(rows), str(more)], output_dir=str(tmp_path / "out"), **QUICK | dict(max_steps=1))
+    said = capsys.readouterr().err
+    assert f"{rows}: 24 read, 24 kept, 0 skipped" in said and f"{more}: 3 read, 2 kept, 1 skipped" in said
+    assert "rows: 27 read, 26 kept, 1 skipped" in said and "training rows: 26 read, 25 kept, 1 skipped" in said
+
+
+@pytest.mark.parametrize("more", [dict(), dict(lazy_tokenize=True), dict(streaming=True, per_device_train_batch_size=3)])
+def test_reading_in_other_processes_changes_no_order(more, folder, rows, tmp_path):
+    settings = dict(model=str(folder), dataset=[str(rows)], **QUICK | dict(max_steps=4) | more)
+    here, elsewhere = (swift.sft(output_dir=str(tmp_path / f"out{n}"), dataloader_num_workers=n, **settings) for n in (0, 2))
+    assert losses(here) == losses(elsewhere)
+
+
+@pytest.mark.parametrize("field", [dict(ddp_backend="gloo"), dict(include_num_input_tokens_seen=True), dict(torch_empty_cache_steps=1)])
+def test_fields_that_scripts_carry_do_no_harm(field, folder, rows, tmp_path):
+    swift.sft(model=str(folder), dataset=[str(rows)], output_dir=str(tmp_path / "out"), **QUICK | dict(max_steps=1) | field)

@@ -108,3 +108,10 @@ def test_a_folder_that_is_no_model_is_not_overwritten(checkpoint: Path, own: Pat
 def test_merging_nothing_is_refused(checkpoint: Path) -> None:  # noqa: F811
     with pytest.raises(UsageError, match="--adapters"):
         merge(checkpoint)
+
+
+def test_a_merged_folder_writes_what_was_trained_whatever_is_asked_for_once(checkpoint: Path, tmp_path: Path) -> None:  # noqa: F811
+    own = make_adapter(checkpoint, tmp_path / "lora", seed=1, system="Trained.")
+    output = merge_adapters(ModelArgs(model=str(checkpoint)), HubArgs(), TemplateArgs(system="Asked once."), [str(own)])
+    text = AutoTokenizer.from_pretrained(output).apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False)
+    assert "Trained." in text and "Asked once." not in text

@@ -34,12 +34,8 @@ FAMILIES = {
         "Llama-3.2-3B-Instruct",
     ),
     "llama2": Family("llama-2-mended", None, "meta-llama--Llama-2-7b-chat-hf", "Llama-2-7b-chat-hf"),
-    "mistral-v0.2": Family(
-        "mistralai--Mistral-7B-Instruct-v0.2", None, "mistralai--Mistral-7B-Instruct-v0.2", "Mistral-7B-Instruct-v0.2"
-    ),
-    "mistral-v0.3": Family(
-        "mistralai--Mistral-7B-Instruct-v0.3", None, "mistralai--Mistral-7B-Instruct-v0.3", "Mistral-7B-Instruct-v0.3"
-    ),
+    "mistral-v0.2": Family("mistralai--Mistral-7B-Instruct-v0.2", None, "mistralai--Mistral-7B-Instruct-v0.2", "Mistral-7B-Instruct-v0.2"),
+    "mistral-v0.3": Family("mistralai--Mistral-7B-Instruct-v0.3", None, "mistralai--Mistral-7B-Instruct-v0.3", "Mistral-7B-Instruct-v0.3"),
     "gemma2": Family("google--gemma-2-2b-it", "gemma1-2/google-gemma-2-2b-it.jinja", "google--gemma-2-2b-it", "gemma-2-2b-it"),
     "phi3": Family(
         "microsoft--Phi-3-mini-4k-instruct",

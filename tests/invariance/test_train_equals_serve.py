@@ -17,7 +17,6 @@ import swift.commands.sft
 import swift.engines.pt.engine
 from swift.llm import InferRequest, PtEngine, RequestConfig
 from swift.template.encoded import IGNORE
-from swift.template.special import spoken
 from tests.invariance.conftest import FAMILIES
 
 Talk = list[dict[str, str]]
@@ -86,22 +85,17 @@ def prompt_of(row: tuple[list[int], list[int]]) -> list[int]:
     return ids[:start]
 
 
-def saved_prompt(folder: Path | str, messages: Talk) -> list[int] | None:
-    """What whoever takes the saved folder writes."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    return tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False)
-
-
 def check_prompts(family: str, trained: list, sent: list, folder: Path | str) -> None:
+    """`folder`: what whoever takes it writes with transformers alone."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     assert len(trained) == len(sent) == len(TALKS)
     for row, prompt, messages in zip(trained, sent, TALKS, strict=True):
         assert prompt == row[0][: len(prompt)], messages
         if family == "qwen3" and prompt != prompt_of(row):  # its template writes an empty thinking block before an answer
-            tokenizer = AutoTokenizer.from_pretrained(folder)
             assert tokenizer.decode(prompt_of(row)[len(prompt) :]) == "<think>\n\n</think>\n\n"
         else:
             assert prompt == prompt_of(row), messages
-        assert prompt == saved_prompt(folder, messages), messages
+        assert prompt == tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, return_dict=False), messages
 
 
 CASES = {"plain": {}, "system": {"system": 'Be "brief".'}, "no system": {"system": ""}, "template": {}}
@@ -121,7 +115,54 @@ def test_what_is_sent_is_what_was_trained_and_what_the_saved_folder_writes(famil
     sent.clear()
     swift.infer(adapters=[folder], merge_lora=True, result_path=str(tmp_path / "b.jsonl"), **ask)
     check_prompts(family, trained, sent, f"{folder}-merged")
+    if case == "template":
+        return
     sent.clear()
-    engine = PtEngine(f"{folder}-merged")  # a folder that went elsewhere
+    engine = PtEngine(f"{folder}-merged")  # from Python
     engine.infer([InferRequest(messages=messages) for messages in TALKS], RequestConfig(max_tokens=1), use_tqdm=False)
     check_prompts(family, trained, sent, f"{folder}-merged")
+
+
+def reference(model: Any, prompt: list[int], stops: set[int], tokens: int) -> list[int]:
+    """transformers' greedy `generate`, one prompt, nothing padded."""
+    ids = torch.tensor([prompt])
+    with torch.inference_mode():
+        output = model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, eos_token_id=sorted(stops), pad_token_id=0
+        )
+    return output[0, len(prompt) :].tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "train_type"), [*((family, "lora") for family in FAMILIES), ("qwen3", "full"), ("mistral-v0.3", "full")]
+)
+def test_greedy_answers_are_those_of_transformers_and_peft_on_the_saved_folder(family, train_type, family_folder, rows, tmp_path, sent):
+    base = family_folder(family)
+    record = swift.sft(model=str(base), dataset=[str(rows)], output_dir=str(tmp_path / "out"), train_type=train_type, **QUICK)
+    folder = Path(record["last_model_checkpoint"])
+    if train_type == "lora":
+        plain = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), folder).eval()
+        engine = PtEngine(str(base), adapters=[str(folder)])
+    else:
+        plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+        engine = PtEngine(str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    stops = set(engine._engine.stop_ids)
+    configured = plain.generation_config.eos_token_id
+    assert {tokenizer.eos_token_id, *(configured if isinstance(configured, list) else [configured])} <= stops
+    requests = [InferRequest(messages=messages) for messages in TALKS]
+    answers = engine.infer(requests, RequestConfig(max_tokens=24, temperature=0, logprobs=True), use_tqdm=False)
+    for prompt, answer in zip(list(sent), answers, strict=True):
+        want = reference(plain, prompt, stops, 24)
+        assert answer.usage.completion_tokens == len(want)
+        choice = answer.choices[0]
+        assert [entry["token"] for entry in choice.logprobs["content"]] == [tokenizer.decode([token]) for token in want]
+        assert choice.finish_reason == ("stop" if want[-1] in stops else "length")
+        # a token that an answer contains, taken as a stop, ends it there
+        again = want.index(want[len(want) // 2])
+        engine.default_template.stop_ids = frozenset({want[again]})
+        (short,) = engine.infer([requests[answers.index(answer)]], RequestConfig(max_tokens=24, temperature=0), use_tqdm=False)
+        assert short.usage.completion_tokens == again + 1 and short.choices[0].finish_reason == "stop"
+        assert short.choices[0].message.content == tokenizer.decode(want[:again], skip_special_tokens=False)
+        engine.default_template.stop_ids = frozenset(stops)

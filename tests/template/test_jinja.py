@@ -258,3 +258,57 @@ def test_a_saved_system_prompt_keeps_the_part_for_tools(load):
     text = _build(tokenizer, system="Be brief.").effective_jinja()
     kwargs = {"tokenize": False, "chat_template": text, "tools": TOOLS}
     assert "Be brief.\n\n# Tools" in tokenizer.apply_chat_template([{"role": "user", "content": "q"}], **kwargs)
+
+
+@pytest.mark.parametrize("family", ["qwen2.5", "qwen3", "llama3.1"])
+def test_a_marker_in_tools_or_tool_calls_is_text(family, load):
+    name, folder, jinja, more = FAMILIES[family]
+    tokenizer = load(folder, jinja, more)
+    ours, own = template(name, tokenizer), JinjaFormat(tokenizer, Specials(tokenizer), DAY)
+    ours = Template(chat_formats[name], tokenizer, TemplateArgs(), jinja=own, date=DAY)
+
+    def row(mark: str) -> Sample:
+        tool = {"type": "function", "function": {"name": "say", "description": f"Says {mark}.", "parameters": {"type": "object"}}}
+        call = {"type": "function", "function": {"name": "say", "arguments": {"text": f"a {mark} b"}}}
+        messages = [Message("user", "q"), Message("assistant", "", tool_calls=[call]), Message("tool", "done"), Message("assistant", "ok")]
+        return Sample(messages, tools=[tool])
+
+    marks = [ours.stop, tokenizer.eos_token]
+    ids = {ours.specials.names[word] for word in ours.specials._as_text}
+    plain = ours.encode_sample(row("x"))
+    for mark in marks:
+        got = ours.encode_sample(row(mark))
+        assert [i for i in got.input_ids if i in ids] == [i for i in plain.input_ids if i in ids]
+        assert tokenizer.decode(got.input_ids) == tokenizer.decode(plain.input_ids).replace("Says x.", f"Says {mark}.").replace(
+            "a x b", f"a {mark} b"
+        )
+        learned = [i for i, w in zip(got.input_ids, got.weights, strict=True) if w]
+        assert f"a {mark} b" in tokenizer.decode(learned) and "Says" not in tokenizer.decode(learned)
+        assert ours.prompt(row(mark))[:20] == got.input_ids[:20]
+
+
+def test_tools_without_their_wrapper_are_written_as_wrapped_ones(load):
+    ours = _build(load("Qwen--Qwen2.5-7B-Instruct", "qwen2.5/Qwen-Qwen2.5-7B-Instruct.jinja"))
+    bare, wrapped = ([TOOLS[0]["function"]], TOOLS)
+    some, other = (ours.prompt(Sample.of(("user", "q"), tools=tools)) for tools in (bare, wrapped))
+    assert some == other
+
+
+def test_a_saved_empty_system_prompt_keeps_the_part_for_tools(load):
+    tokenizer = load("Qwen--Qwen2.5-7B-Instruct", "qwen2.5/Qwen-Qwen2.5-7B-Instruct.jinja")
+    ours = _build(tokenizer, system="")
+    text = ours.effective_jinja()
+    for tools in (None, TOOLS):
+        row = Sample.of(("user", "q"), tools=tools)
+        ids = tokenizer.apply_chat_template(
+            [{"role": "user", "content": "q"}], tools=tools, chat_template=text, add_generation_prompt=True, return_dict=False
+        )
+        assert ids == ours.prompt(row)
+
+
+def test_a_saved_template_takes_the_system_message_that_the_checkpoints_refused(load):
+    tokenizer = load("google--gemma-2-2b-it", "gemma1-2/google-gemma-2-2b-it.jinja")
+    ours = _build(tokenizer)
+    talk = [{"role": m.role, "content": m.content} for m in TALKS["system"].messages[:-1]]
+    ids = tokenizer.apply_chat_template(talk, chat_template=ours.effective_jinja(), add_generation_prompt=True, return_dict=False)
+    assert ids == ours.prompt(TALKS["system"])
