@@ -56,8 +56,7 @@ def run(command: str, argv: list[str] | None = None) -> int:
     if _asks_for_help(words):
         from swift.args.help import terminal_help
 
-        print(terminal_help(COMMANDS[command], chinese=_chinese()))
-        return 0
+        return _guarded(command, lambda: print(terminal_help(COMMANDS[command], chinese=_chinese()), flush=True))
     return _guarded(command, lambda: execute(parse(command, words)))
 
 

@@ -68,7 +68,7 @@ def sft(args: SftCommand) -> dict[str, Any]:
     told = checked_arguments(args, folder, tuned, dtype=dtype, evaluate=val_rows is not None)
     checkpoint.check_writable(folder, checkpoint_bytes(tuned, with_optimizer=not args.trainer.save_only_model))
 
-    if dist.is_main():
+    if told.should_save:
         folder.mkdir(parents=True, exist_ok=True)
         saved.write(args, folder, output_dir=str(folder), date=template.date.isoformat())
         if isinstance(loaded.val, Samples):
@@ -190,8 +190,8 @@ def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
 
 def finish(args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, stop: StopOnSignal, parameters: str) -> dict[str, Any]:
     """Links, pictures and the final record; raises Interrupted after a run that was stopped."""
-    whole = checkpoint.checkpoints(folder)
-    last, best = str(whole[-1]) if whole else None, trainer.state.best_model_checkpoint
+    last = str(trainer.last_saved) if trainer.last_saved else None  # with --add_version false older runs' checkpoints may lie beside it
+    best = trainer.state.best_model_checkpoint
     if dist.is_main():
         if args.training.create_checkpoint_symlink:
             last, best = checkpoint.link(folder, last, best)

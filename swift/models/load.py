@@ -78,7 +78,7 @@ def weight_dtype(asked: str | None, found: str | None) -> torch.dtype:
     if found == "bfloat16" and cpu_has_fast_bfloat16():
         return torch.bfloat16
     if found in ("float16", "bfloat16"):
-        logs.info_once(f"weights are stored in {found}; computing in float32, since this CPU has no fast {found} (--torch_dtype)")
+        logs.info_once(f"weights are stored in {found} and used in float32, in which this CPU is faster (--torch_dtype)")
     return torch.float32
 
 

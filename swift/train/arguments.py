@@ -23,7 +23,7 @@ SAME_NAME = (
     "per_device_train_batch_size", "per_device_eval_batch_size", "weight_decay", "learning_rate", "lr_scheduler_type",
     "lr_scheduler_kwargs", "logging_first_step", "logging_steps", "metric_for_best_model", "greater_is_better", "num_train_epochs",
     "gradient_accumulation_steps", "save_strategy", "save_steps", "eval_steps", "max_steps", "save_on_each_node",
-    "save_only_model", "ddp_backend", "dataloader_num_workers", "max_grad_norm", "report_to",
+    "save_only_model", "dataloader_num_workers", "max_grad_norm", "report_to",
 )  # fmt: skip
 
 
@@ -58,6 +58,8 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
     if not evaluate:
         told["metric_for_best_model"] = told["greater_is_better"] = None
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(given.pop("logging_dir", None) or output_dir / "runs")  # the only way transformers reads it
+    if isinstance(given.get("accelerator_config"), dict):
+        given["accelerator_config"] = told["accelerator_config"] | given["accelerator_config"]
     return Seq2SeqTrainingArguments(**(told | given))
 
 

@@ -53,19 +53,20 @@ def check_writable(folder: Path, needed_bytes: int) -> None:
 
 
 @contextmanager
-def staged(output_dir: Path, step: int) -> Iterator[Path]:
+def staged(output_dir: Path, step: int, *, writes: bool) -> Iterator[Path]:
     """A hidden folder in which `checkpoint-<step>` is written; it gets its place only when whole, so a half-written one never has the name.
 
+    `writes`: whether this process is the one that writes (one of all, or one of each machine with --save_on_each_node).
     Raises SwiftError where writing fails (a full disk), after the half-written folder is gone.
     """
     staging = output_dir / f".saving-{step}"
-    if dist.is_main():
+    if writes:
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
     dist.barrier()
     try:
         yield staging
-        if dist.is_main():
+        if writes:
             final = output_dir / f"checkpoint-{step}"
             shutil.rmtree(final, ignore_errors=True)
             (staging / final.name).rename(final)
@@ -82,6 +83,10 @@ def finish_state(state: TrainerState, staging: Path, final: Path) -> None:
     if state.best_global_step and (best == final or best.exists()):
         state.best_model_checkpoint = str(best)
     state.save_to_json(str(staging / STATE))
+    mode = (staging / STATE).stat().st_mode
+    for path in staging.iterdir():
+        if path.is_file():
+            path.chmod(mode)  # safetensors writes files that only their owner can read
 
 
 def complete(folder: Path, template: Template, args_json: Path) -> None:

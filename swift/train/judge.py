@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 def checked_arguments(args: SftCommand, folder: Path, model: nn.Module, *, dtype: torch.dtype, evaluate: bool) -> Seq2SeqTrainingArguments:
     """The Trainer's arguments, tried on an optimizer and a scheduler for one small tensor. Raises UsageError where one refuses them."""
-    args = replace(args, trainer=replace(args.trainer, ddp_backend=None))  # the processes have met already, over that backend
     try:
         told = trainer_arguments(args, folder, dtype=dtype, evaluate=evaluate)
         kind, options = Trainer.get_optimizer_cls_and_kwargs(told, model if isinstance(model, PreTrainedModel) else None)

@@ -49,6 +49,7 @@ class SwiftTrainer(Seq2SeqTrainer):
         self.folder, self.kept_checkpoints, self.args_json = args_json.parent, save_total_limit, args_json
         self.meter, self.eval_meter = Meter(), Meter()
         self.staging: Path | None = None  # where a checkpoint is written until it is whole
+        self.last_saved: Path | None = None
         super().__init__(
             model=model,
             args=args,
@@ -85,6 +86,8 @@ class SwiftTrainer(Seq2SeqTrainer):
 
     def logs_this_step(self) -> bool:
         """Metrics cost a look at every logit: they are taken on the steps whose log line shows them."""
+        if self.args.logging_strategy == "epoch":
+            return True  # its line tells of all steps of the epoch
         step = self.state.global_step + 1
         every = max(int(self.state.logging_steps or 1), 1)
         return step % every == 0 or (step == 1 and self.args.logging_first_step)
@@ -141,14 +144,14 @@ class SwiftTrainer(Seq2SeqTrainer):
         super().log(logs, start_time)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        with checkpoint.staged(self.folder, self.state.global_step) as self.staging:
+        writes, final = bool(self.args.should_save), self.folder / f"checkpoint-{self.state.global_step}"
+        with checkpoint.staged(self.folder, self.state.global_step, writes=writes) as self.staging:
             super()._save_checkpoint(model, trial)
-            if dist.is_main():
-                final = self.folder / f"checkpoint-{self.state.global_step}"
+            if writes:
                 checkpoint.finish_state(self.state, self.staging / final.name, final)
             dist.barrier()
-        self.staging = None
-        if dist.is_main():
+        self.staging, self.last_saved = None, final
+        if writes:
             checkpoint.rotate(self.folder, self.kept_checkpoints, self.state.best_model_checkpoint)
         dist.barrier()
 

@@ -116,6 +116,22 @@ def test_pre_training_learns_every_token_of_plain_text(folder, tmp_path):
     assert losses(record)[-1] < 0.8 * losses(record)[0]
 
 
+def test_the_last_checkpoint_is_this_runs_and_can_be_read_by_everyone(folder, rows, tmp_path):
+    common = dict(model=str(folder), dataset=[str(rows)], output_dir=str(tmp_path / "out"), add_version=False, **QUICK)
+    swift.sft(max_steps=4, **common)
+    record = swift.sft(max_steps=2, **common)
+    assert record["last_model_checkpoint"] == str(tmp_path / "out" / "checkpoint-2")
+    assert len({path.stat().st_mode for path in (tmp_path / "out" / "checkpoint-2").iterdir()}) == 1
+
+
+def test_a_log_line_for_each_epoch_has_its_accuracy(folder, rows, tmp_path):
+    record = swift.sft(
+        model=str(folder), dataset=[str(rows)], output_dir=str(tmp_path / "out"), logging_strategy="epoch", logging_first_step=False,
+        **QUICK | dict(num_train_epochs=2),
+    )  # fmt: skip
+    assert ["token_acc" in entry for entry in record["log_history"] if "loss" in entry] == [True, True]
+
+
 def test_a_run_without_checkpoints_ends_well(folder, rows, tmp_path):
     record = swift.sft(model=str(folder), dataset=[str(rows)], output_dir=str(tmp_path / "out"), save_strategy="no", **QUICK)
     assert record["last_model_checkpoint"] is None
