@@ -36,13 +36,13 @@ def infer(args: InferCommand) -> list[dict[str, Any]]:
         logs.info("--stream is off: --num_beams above 1 knows its answer only at the end")
         stream = False
     path = result_path(args)
+    rows = None if is_interactive(args) else Rows.load(args.data, args.hub, args.infer.val_dataset_sample)
     engine = load_engine(args)
     path.parent.mkdir(parents=True, exist_ok=True)
     logs.info(f"answers go to {path}")
-    if is_interactive(args):
+    if rows is None:
         records = Chat(engine, sampling(args), stream=stream, results=path).run()
     else:
-        rows = Rows.load(args.data, args.hub, args.infer.val_dataset_sample)
         metric, seed = args.infer.metric, args.runtime.seed
         records = answer_rows(engine, sampling(args), rows, stream=stream, results=path, metric=metric, seed=seed)
     logs.info(f"answers are in {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from swift import logs
 from swift.errors import ModelError, UsageError
 from swift.tuners.targets import modules_to_save, target_modules
 
@@ -62,6 +64,7 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
         raise ModelError(
             f"{folder} has an adapter_config.json but no adapter weights (adapter_model.safetensors): the save was cut short, or files are missing"
         )
+    _warn_of_another_base(folder, model)
     try:
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
@@ -75,3 +78,11 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
         raise ModelError(
             f"{folder}: the adapter's weights are broken ({error}): the save was cut short, or the file was changed"
         ) from error
+
+
+def _warn_of_another_base(folder: Path, model: PreTrainedModel | PeftModel) -> None:
+    """Shapes may fit all the same: say so where the adapter names another model. A folder may have been renamed, so it is no error."""
+    trained_on = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
+    here = model.config._name_or_path
+    if trained_on and here and Path(trained_on).name.lower() != Path(here).name.lower():
+        logs.warning(f"the adapter {folder} says that it was trained on {trained_on}, and the model here is {here}")

@@ -1,5 +1,7 @@
 """What a LoRA option does to the model, and that what is saved loads in plain PEFT with the same logits."""
 
+import json
+
 import pytest
 import torch
 from peft import PeftModel
@@ -90,6 +92,17 @@ def test_an_adapter_of_another_model_is_refused(tmp_path):
         load_adapter(tiny.model(hidden_size=48), folder)
     with pytest.raises(ModelError, match="is no adapter"):
         load_adapter(tiny.model(), tmp_path)
+
+
+def test_an_adapter_that_names_another_model_is_said(tmp_path, capsys):
+    _, folder = trained(tmp_path)
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": "org/first"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    for name, said in (("models/second", True), ("models/First", False)):
+        model = tiny.model()
+        model.config._name_or_path = name
+        load_adapter(model, folder)
+        assert ("was trained on org/first" in capsys.readouterr().err) == said
 
 
 def names(model):
