@@ -14,6 +14,7 @@ from swift.args.paths import adapter_path, dataset_item, exists, is_file, is_pat
 from swift.args.spec import specs
 
 if TYPE_CHECKING:
+    from swift.args.commands import InferCommand
     from swift.args.resolve import Resolved
 
 
@@ -204,3 +205,17 @@ def without_effect(state: Resolved) -> Iterator[str]:
     if idle:
         names = ", ".join(f"--{name}" for name in idle)
         yield f"no effect with --train_type {values['train_type']}: {names}"
+
+
+def is_interactive(args: InferCommand) -> bool:
+    """Where there is nothing to evaluate: no validation data set, and no data set of which a part is held out."""
+    return not args.data.val_dataset and not (args.data.dataset and args.data.split_dataset_ratio > 0)
+
+
+def needs_one_process(args: InferCommand) -> str | None:
+    """Why several processes cannot do what is asked; None where they can."""
+    if is_interactive(args):
+        return "several processes (NPROC_PER_NODE) cannot share one conversation; give --val_dataset, or start one process"
+    if args.generation.stream:
+        return "--stream true shows one answer after the other and needs one process; leave out NPROC_PER_NODE or --stream"
+    return None

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from swift import __version__, dist, logs
-from swift.args.commands import COMMANDS, WAITING, Command
+from swift.args.checks import needs_one_process
+from swift.args.commands import COMMANDS, WAITING, Command, InferCommand
 from swift.args.parse import ArgumentErrors, from_kwargs, parse
 from swift.errors import SwiftError, UsageError
 from swift.registry import did_you_mean
@@ -108,6 +109,9 @@ def torchrun_words(command: str, words: list[str], environment: Mapping[str, str
 
 def _start_torchrun(command: str, words: list[str]) -> None:
     args = parse(command, words, load_plugins=False)  # what is wrong is said once, before processes start
+    several = os.environ.get("NPROC_PER_NODE", "1") != "1" or os.environ.get("NNODES", "1") != "1"
+    if isinstance(args, InferCommand) and several and (reason := needs_one_process(args)):
+        raise UsageError(reason)
     if args.runtime.dry_run:
         execute(args)
         return

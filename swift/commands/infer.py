@@ -11,6 +11,7 @@ import torch
 
 from swift import dist, logs
 from swift.args import saved
+from swift.args.checks import is_interactive, needs_one_process
 from swift.args.parse import with_checkpoint
 from swift.args.paths import adapter_path, model_suffix
 from swift.commands.infer_chat import Chat
@@ -49,17 +50,10 @@ def infer(args: InferCommand) -> list[dict[str, Any]]:
     return records
 
 
-def is_interactive(args: InferCommand) -> bool:
-    """Where there is nothing to evaluate: no validation data set, and no data set of which a part is held out."""
-    return not args.data.val_dataset and not (args.data.dataset and args.data.split_dataset_ratio > 0)
-
-
 def check(args: InferCommand) -> None:
     """What does not go together, before anything is loaded."""
-    if dist.is_distributed() and is_interactive(args):
-        raise UsageError("several processes (NPROC_PER_NODE) cannot share one conversation; give --val_dataset, or start one process")
-    if dist.is_distributed() and args.generation.stream:
-        raise UsageError("--stream true shows one answer after the other and needs one process; leave out NPROC_PER_NODE or --stream")
+    if dist.is_distributed() and (reason := needs_one_process(args)):
+        raise UsageError(reason)
     if args.infer.metric and is_interactive(args):
         raise UsageError(f"--metric {args.infer.metric} compares answers with a data set's; give --val_dataset")
     if args.merge.merge_lora and not args.adapter.adapters:

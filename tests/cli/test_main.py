@@ -199,3 +199,12 @@ def test_answers_take_less_than_half_a_second(words: list[str], tmp_path: Path) 
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     seconds()  # byte code
     assert statistics.median(seconds() for _ in range(3)) < 3 * 0.5  # three times the promise: the machine may be busy
+
+
+@pytest.mark.parametrize("more", [[], ["--val_dataset", "swift/nano-chat", "--stream", "true"]])
+def test_what_several_processes_cannot_do_is_said_before_they_start(
+    more: list[str], started: list[list[str]], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    assert cli.main(["infer", "--model", "swift/nano", *more]) == 2
+    assert "process" in capsys.readouterr().err and started == []
