@@ -46,6 +46,7 @@ def infer(args: InferCommand) -> list[dict[str, Any]]:
     else:
         metric, seed = args.infer.metric, args.runtime.seed
         records = answer_rows(engine, sampling(args), rows, stream=stream, results=path, metric=metric, seed=seed)
+    dist.close()
     logs.info(f"answers are in {path}")
     return records
 
