@@ -146,8 +146,7 @@ def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective
     if isinstance(loaded.train, SampleStream):
         stream = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally)
         stream.check()
-        rows: Rows = stream
-        rows = PackedStream(rows, capacity) if capacity else rows
+        rows: Rows = PackedStream(stream, capacity) if capacity else stream
     else:
         assert loaded.train is not None  # training commands name a data set
         rows = whole_rows(args, loaded.train, encode, capacity, loaded.tally, "training rows")

@@ -7,19 +7,18 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from swift import logs
+from swift.args.paths import model_suffix
 from swift.errors import ModelError, UsageError
+from swift.models.load import DTYPES
 from swift.tuners.targets import modules_to_save, target_modules
 
 if TYPE_CHECKING:
     from swift.args.tuner import LoraArgs, TargetArgs
-
-DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def add_lora(model: PreTrainedModel, lora: LoraArgs, target: TargetArgs) -> PeftModel:
@@ -84,5 +83,5 @@ def _warn_of_another_base(folder: Path, model: PreTrainedModel | PeftModel) -> N
     """Shapes may fit all the same: say so where the adapter names another model. A folder may have been renamed, so it is no error."""
     trained_on = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path") or ""
     here = model.config._name_or_path
-    if trained_on and here and Path(trained_on).name.lower() != Path(here).name.lower():
+    if trained_on and here and model_suffix(trained_on).lower() != model_suffix(here).lower():
         logs.warning(f"the adapter {folder} says that it was trained on {trained_on}, and the model here is {here}")

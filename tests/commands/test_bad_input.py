@@ -12,16 +12,6 @@ from swift.cli.main import main
 from tests import tiny
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.save(tmp_path_factory.mktemp("model") / "tiny-llama")
-
-
-@pytest.fixture
-def rows(tmp_path):
-    return tiny.chat_rows(tmp_path / "train.jsonl")
-
-
 def refused(capsys, tmp_path, *words, code=1):
     """Run the command in this process; its message. Nothing may be left behind under `out`."""
     out = tmp_path / "out"

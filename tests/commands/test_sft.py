@@ -14,21 +14,10 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import swift
-from tests import tiny
 
 QUICK = dict(
     split_dataset_ratio=0, num_train_epochs=1, learning_rate=1e-2, report_to="none", logging_steps=1, save_steps=1000, max_length=128
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.save(tmp_path_factory.mktemp("model") / "tiny-llama")
-
-
-@pytest.fixture
-def rows(tmp_path):
-    return tiny.chat_rows(tmp_path / "train.jsonl")
 
 
 def losses(record):
