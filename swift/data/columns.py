@@ -5,7 +5,6 @@ Which columns mean what is ALIASES; where a row has several for one meaning, the
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import random
@@ -14,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from swift import logs
-from swift.data.sample import ROLES, Message, Origin, Role, Sample
+from swift.data.messages import are_messages, check_order, is_blank, read_history, read_messages, read_transcript
+from swift.data.sample import Message, Origin, Sample
+from swift.data.values import read_label, read_tools, text
 from swift.template.encoded import RowSkipped
 
-Task = Literal["sft", "pt", "infer"]
+Task = Literal["sft", "pt", "infer", "seq_cls"]
 
 # Meaning → column names in order of priority, compared without case.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -28,9 +29,11 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "response", "answer", "output", "targets", "target", "answer_key", "answers", "solution", "text", "completion", "content",
     ),
     "history": ("history",),
+    "chosen": ("chosen",),
+    "rejected": ("rejected",),
     "rejected_response": ("rejected_response",),
     "rejected_messages": ("rejected_messages",),
-    "label": ("label",),
+    "label": ("label", "labels", "kto_tag"),
     "tools": ("tools",),
     "images": ("images", "image"),
     "videos": ("videos", "video"),
@@ -38,28 +41,30 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "objects": ("objects",),
 }  # fmt: skip
 MEDIA = ("images", "videos", "audios", "objects")
+TEXT_TO_CLASSIFY = ("text", "content", "sentence")  # names of an answer that are the question where a text is classified
 BESIDE = ("system", "rejected_response", "rejected_messages", "label", "tools", *MEDIA)  # read in every shape of row
 NAMES = sorted({name for names in ALIASES.values() for name in names})
 
-ROLE_KEYS, CONTENT_KEYS = ("role", "from"), ("content", "value")
-ROLE_NAMES: dict[str, Role] = {
-    "system": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "tool": "tool",
-}
+
+@dataclass(slots=True)
+class Note:
+    """Something about a file's columns that a person should look at: what, since which row, in how many rows."""
+
+    kind: Literal["misspelt column", "ambiguous columns", "half a pair"]
+    what: str
+    mend: str
+    origin: Origin  # the first row
+    count: int = 0
 
 
 @dataclass(slots=True)
 class Plan:
     """How rows with one set of columns are read."""
 
-    shape: Literal["messages", "alpaca", "query", "chosen"]
+    shape: Literal["messages", "alpaca", "query"]
     source: dict[str, str]  # meaning → column of the row
     extra: list[tuple[str, str]]  # name in Sample.extra, column of the row; in the row's order
+    notes: list[Note]
 
 
 class Columns:
@@ -70,6 +75,7 @@ class Columns:
         self.keep_extra, self.task, self.seed = keep_extra, task, seed
         self.mapped: set[str] = set()  # names of `mapping` that some row had
         self.seen: set[str] = set()  # all column names so far, in lower case
+        self.notes: dict[tuple[str, str, str], Note] = {}  # (file, kind, columns) → note
         self._file = ""
         self._plans: dict[tuple[str, ...], Plan] = {}
         self._told: set[str] = set()
@@ -81,6 +87,8 @@ class Columns:
         plan = self._plans.get(present)
         if plan is None:
             plan = self._plans[present] = self._make_plan(present, origin)
+        for note in plan.notes:
+            note.count += 1
         return self._sample(plan, values, origin)
 
     # Columns to plan
@@ -88,24 +96,33 @@ class Columns:
     def _make_plan(self, present: tuple[str, ...], origin: Origin) -> Plan:
         self.seen.update(column.lower() for column in present)
         names = self._renamed(present, origin)
-        shape: Literal["messages", "alpaca", "query", "chosen"]
-        if any(name in names for name in ALIASES["messages"]):
-            shape, wanted = "messages", ("messages",)
-        elif "instruction" in names and "input" in names:
-            shape, wanted = "alpaca", ("history",)
-        elif "chosen" in names and "rejected" in names and not any(name in names for name in ALIASES["query"] + ALIASES["response"]):
-            shape, wanted = "chosen", ()
-        else:
-            shape, wanted = "query", ("query", "response", "history")
-
+        notes: list[Note] = []
+        query, response = ALIASES["query"], ALIASES["response"]
+        if self.task == "seq_cls":
+            query, response = (*query, *TEXT_TO_CLASSIFY), tuple(name for name in response if name not in TEXT_TO_CLASSIFY)
+        # what a data set of preferences calls chosen is the answer; beside our own columns for it, these are only columns
+        pair = "chosen" in names and "rejected" in names and "rejected_response" not in names and "rejected_messages" not in names
         source: dict[str, str] = {}
-        if shape == "alpaca":
-            source = {"instruction": names["instruction"], "input": names["input"]}
-            self._take("response", ("output", *ALIASES["response"]), names, source, origin)
-        if shape == "chosen":
-            source = {"messages": names["chosen"], "rejected_messages": names["rejected"]}
-        for meaning in (*wanted, *BESIDE):
-            self._take(meaning, ALIASES[meaning], names, source, origin)
+        if pair:
+            source = {"chosen": names["chosen"], "rejected": names["rejected"]}
+        shape: Literal["messages", "alpaca", "query"]
+        if any(name in names for name in ALIASES["messages"]):
+            shape = "messages"
+            self._take("messages", ALIASES["messages"], names, source, origin, notes)
+        elif "instruction" in names and "input" in names:
+            shape = "alpaca"
+            source |= {"instruction": names["instruction"], "input": names["input"]}
+            if not pair:
+                self._take("response", ("output", *response), names, source, origin, notes)
+            self._take("history", ALIASES["history"], names, source, origin, notes)
+        else:
+            shape = "query"
+            self._take("query", query, names, source, origin, notes)
+            if not pair:
+                self._take("response", response, names, source, origin, notes)
+            self._take("history", ALIASES["history"], names, source, origin, notes)
+        for meaning in BESIDE:
+            self._take(meaning, ALIASES[meaning], names, source, origin, notes)
 
         used = {column: meaning for meaning, column in source.items()}
         extra, unused = [], []
@@ -118,8 +135,11 @@ class Columns:
                     extra.append((name if name in self.mapping.values() else column, column))
                 if meaning is None:
                     unused.append(column)
-        self._tell(unused, names, used, origin)
-        return Plan(shape, source, extra)
+        self._tell(unused, names, used, origin, notes)
+        return Plan(shape, source, extra, notes)
+
+    def _note(self, kind: Any, columns: str, what: str, mend: str, origin: Origin) -> Note:
+        return self.notes.setdefault((origin.file, kind, columns), Note(kind, what, mend, origin))
 
     def _renamed(self, present: tuple[str, ...], origin: Origin) -> dict[str, str]:
         """Name after `--columns`, in lower case → column. A mapped column comes before one that has the name by itself."""
@@ -141,36 +161,43 @@ class Columns:
                 names[column.lower()] = column
         return names
 
-    def _take(self, meaning: str, aliases: tuple[str, ...], names: dict[str, str], source: dict[str, str], origin: Origin) -> None:
+    def _take(
+        self, meaning: str, aliases: tuple[str, ...], names: dict[str, str], source: dict[str, str], origin: Origin, notes: list[Note]
+    ) -> None:
         found = list(dict.fromkeys(names[name] for name in aliases if name in names and names[name] not in source.values()))
         if not found or meaning in source:
             return
         source[meaning] = found[0]
         others = [name for name in found[1:] if name.lower() != "solution"]
         if others:
-            logs.warn_once(
-                f"{origin.file}: columns {', '.join(map(repr, found))} can all be the {meaning}; {found[0]!r} is used. "
-                f"Choose another with --columns '{json.dumps({others[0]: meaning})}'"
-            )
+            several = ", ".join(map(repr, found))
+            what = f"columns {several} can all be the {meaning}; {found[0]!r} is used"
+            mend = f"Choose another with --columns '{json.dumps({others[0]: meaning})}'"
+            notes.append(self._note("ambiguous columns", several, what, mend, origin))
+            logs.warn_once(f"{origin.file}: {what}. {mend}")
             self._told.update(others)
 
-    def _tell(self, unused: list[str], names: dict[str, str], used: dict[str, str], origin: Origin) -> None:
+    def _tell(self, unused: list[str], names: dict[str, str], used: dict[str, str], origin: Origin, notes: list[Note]) -> None:
         """Name columns that nothing reads, once a file, with a suggestion where one looks misspelt."""
         fresh = [column for column in unused if column not in self._told and column.lower() not in self.mapping]
         self._told.update(fresh)
-        plain = []
         free = [name for name in NAMES if name not in names]
-        for column in fresh:
+        plain = []
+        for column in unused:
             near = [] if column.lower() in NAMES else difflib.get_close_matches(column.lower(), free, n=1, cutoff=0.78)
             if near:
-                logs.warn_once(f"{origin}: column {column!r} is not known and not used; did you mean {near[0]!r}?")
-            else:
+                what = f"column {column!r} is not known and not used; did you mean {near[0]!r}?"
+                mend = f"rename it in the file, or with --columns '{json.dumps({column: near[0]})}'"
+                notes.append(self._note("misspelt column", column, what, mend, origin))
+                if column in fresh:
+                    logs.warn_once(f"{origin}: {what}")
+            elif column in fresh:
                 plain.append(column)
-        if "chosen" in plain or "rejected" in plain:
-            logs.warn_once(
-                f"{origin.file}: chosen and rejected are not read beside a prompt or messages; "
-                "map them, e.g. chosen to response and rejected to rejected_response, with --columns"
-            )
+        half = [name for name in ("chosen", "rejected") if name in names and names[name] in unused]
+        if len(half) == 1 and not ("chosen" in names and "rejected" in names):
+            what = "of chosen and rejected there is only one column; it is not used"
+            notes.append(self._note("half a pair", half[0], what, "give both, or map it to response with --columns", origin))
+            logs.warn_once(f"{origin.file}: {what}")
         if plain and not self.keep_extra:
             names_of = ", ".join(plain)
             logs.info_once(f"{origin.file}: columns that are not used: {names_of} (--columns maps, --remove_unused_columns false keeps)")
@@ -185,21 +212,26 @@ class Columns:
             column = plan.source.get(meaning)
             return None if column is None else values[column]
 
-        messages = (
-            read_messages(get("messages")) if plan.shape in ("messages", "chosen") else self._flat_messages(plan, get, values, origin)
-        )
+        messages = read_messages(get("messages")) if plan.shape == "messages" else self._flat_messages(plan, get, values, origin)
         system = get("system")
         # An empty cell of a table says nothing; an empty string in JSON asks for no system text at all.
         if system == "" and origin.file.removesuffix(".gz").endswith((".csv", ".tsv")):
             system = None
-        if system is not None and messages[0].role != "system":
+        if system is not None and (not messages or messages[0].role != "system"):
             messages.insert(0, Message("system", text(system, "system")))
-        if self.task == "infer" and messages and _blank(messages[-1]):
-            messages.pop()  # a placeholder for the answer that is asked for
-        check_order(messages)
+        if "chosen" in plan.source:
+            asked = _without_answer(messages)
+            messages = _answered(asked, get("chosen"), "chosen")
+            check_order(messages)
+            rejected = _judged(messages, _answered(asked, get("rejected"), "rejected"), "rejected")
+        else:
+            if self.task == "infer" and messages and is_blank(messages[-1]):
+                messages.pop()  # a placeholder for the answer that is asked for
+            check_order(messages)
+            rejected = _rejected(messages, get("rejected_response"), get("rejected_messages"))
         return Sample(
             messages,
-            rejected=_rejected(messages, get("rejected_response"), get("rejected_messages")),
+            rejected=rejected,
             label=read_label(get("label")),
             tools=read_tools(get("tools")),
             extra={name: values[column] for name, column in plan.extra},
@@ -213,14 +245,15 @@ class Columns:
         else:
             query = get("query")
         response = get("response")
-        if query is None and response is None:
+        if query is None and response is None and "chosen" not in plan.source:
             columns = ", ".join(list(values)[:8])
             raise RowSkipped("no column that SWIFT knows", f"none of its columns is a prompt, an answer or messages: {columns}")
         messages = read_history(get("history"))
-        if query is not None:
-            messages.append(Message("user", text(self._one_of(query, origin), "query")))
-        if response is not None:
-            messages.append(Message("assistant", text(self._one_of(response, origin), "response")))
+        for name, value in (("query", query), ("response", response)):
+            if are_messages(value):  # a prompt and a completion that are conversations
+                messages += read_messages(value, name)
+            elif value is not None:
+                messages.append(Message("user" if name == "query" else "assistant", text(self._one_of(value, origin), name)))
         return messages
 
     def _one_of(self, value: Any, origin: Origin) -> Any:
@@ -251,119 +284,37 @@ def _to_message(message: Message) -> dict[str, Any]:
     return row
 
 
-# Values
+# Pairs of answers
 
 
-def text(value: Any, name: str) -> str:
-    """A value as text; numbers of a table or of JSON become their digits."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    if not isinstance(value, str):
-        raise RowSkipped("not text", f"{name} is {_kind(value)}, not text")
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            raise RowSkipped("broken Unicode", f"{name} holds half of a surrogate pair") from None
-    return value
+def _without_answer(messages: list[Message]) -> list[Message]:
+    end = len(messages)
+    while end and messages[end - 1].role == "assistant":
+        end -= 1
+    return messages[:end]
 
 
-def read_messages(value: Any, name: str = "messages") -> list[Message]:
-    """A list of messages in any of the known spellings, or its JSON or Python text."""
+def _answered(asked: list[Message], value: Any, name: str) -> list[Message]:
+    """`asked` with the answer that a column chosen or rejected holds: a text, a message, messages, or a whole conversation of its own."""
+    prompted = any(message.role != "system" for message in asked)
     if isinstance(value, str):
-        value = _literal(value, name)
-    if isinstance(value, dict):
-        value = [value]
-    if not isinstance(value, list):
-        raise RowSkipped("messages cannot be read", f"{name} is {_kind(value)}, not a list of messages")
-    if not value:
-        raise RowSkipped("no messages", f"{name} is an empty list")
-    messages: list[Message] = []
-    for number, item in enumerate(value, 1):
-        if not isinstance(item, dict):
-            raise RowSkipped("messages cannot be read", f"message {number} is {_kind(item)}, not an object")
-        role = _first_key(item, ROLE_KEYS)
-        if role is not None:
-            messages.append(_message(item, item[role], number))
-        else:
-            messages += _pair(item, number)
-    return messages
+        transcript = None if prompted else read_transcript(value)
+        return [*asked, *(transcript or [Message("assistant", text(value, name))])]
+    answer = read_messages(value, name)
+    if answer[0].role == "assistant":
+        return [*asked, *answer]
+    return [*(message for message in asked if message.role == "system" and answer[0].role != "system"), *answer]
 
 
-def _message(item: dict[str, Any], role: Any, number: int) -> Message:
-    known = ROLE_NAMES.get(role) if isinstance(role, str) else None
-    if known is None:
-        raise RowSkipped("unknown role", f"message {number} has role {role!r}; expected {', '.join(ROLES[:-1])} or {ROLES[-1]}")
-    key = _first_key(item, CONTENT_KEYS)
-    content = None if key is None else item[key]
-    calls = item.get("tool_calls") or None
-    if content is None and known == "assistant":
-        content = ""  # said by tool_calls, or found empty by check_order
-    loss = item.get("loss")
-    if loss is not None and not isinstance(loss, bool | int | float):
-        raise RowSkipped("loss cannot be read", f"message {number} has loss {loss!r}; expected true, false or a number")
-    return Message(known, _content(content, number, known), tool_calls=calls, loss=loss)
-
-
-def _content(content: Any, number: int, role: str) -> str:
-    """Text, or OpenAI's list of parts where all are text."""
-    where = f"the content of message {number} ({role})"
-    if not isinstance(content, list):
-        return text(content, where)
-    parts = []
-    for part in content:
-        kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text" or "text" not in part:
-            raise RowSkipped("content part that is not text", f"{where} has a part of type {kind!r}, which a text model cannot read")
-        parts.append(text(part["text"], where))
-    return "".join(parts)
-
-
-def _pair(item: dict[str, Any], number: int) -> list[Message]:
-    """ShareGPT's `{"human": …, "assistant": …}`: two messages in one object."""
-    turns = {ROLE_NAMES[key]: value for key, value in item.items() if key in ROLE_NAMES}
-    asked: Role | None = "user" if "user" in turns else "tool" if "tool" in turns else None
-    if asked is None or "assistant" not in turns:
-        raise RowSkipped("messages cannot be read", f"message {number} has neither a role nor a pair such as human and assistant")
-    where = f"item {number}"
-    return [Message(asked, text(turns[asked], where)), Message("assistant", text(turns["assistant"], where))]
-
-
-def read_history(value: Any) -> list[Message]:
-    """`[[question, answer], …]` or its text."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, str):
-        value = _literal(value, "history")
-    if not isinstance(value, list) or not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in value):
-        raise RowSkipped("history cannot be read", "history is not a list of [question, answer] pairs")
-    messages = []
-    for question, answer in value:
-        messages += [Message("user", text(question, "history")), Message("assistant", text(answer, "history"))]
-    return messages
-
-
-def check_order(messages: list[Message], name: str = "message") -> None:
-    """system only first, questions and answers in turn, no empty answer. Adjacent answers and tool results are allowed."""
-    if not any(message.role != "system" for message in messages):
-        raise RowSkipped("no messages", "there is no message of a user or an assistant")
-    before = "system"
-    for number, message in enumerate(messages, 1):
-        role = message.role
-        if role == "system" and number > 1:
-            raise RowSkipped("system message that is not the first", f"{name} {number} has role 'system'; only the first may")
-        if (role == "user" and before in ("user", "tool")) or (role == "tool" and before == "user"):
-            detail = f"{name} {number} ({role}) follows {name} {number - 1} ({before}) without an answer between"
-            raise RowSkipped("two questions in a row", detail)
-        if _blank(message):
-            raise RowSkipped("empty answer", f"{name} {number} (assistant) is empty")
-        before = role
-
-
-def _blank(message: Message) -> bool:
-    return message.role == "assistant" and not message.content.strip() and not message.tool_calls
+def _judged(messages: list[Message], rejected: list[Message], name: str) -> list[Message]:
+    """The worse conversation, if it asks the same and answers otherwise."""
+    check_order(rejected, f"{name} message")
+    asked, asked_too = ([(m.role, m.content) for m in side if m.role != "assistant"] for side in (messages, rejected))
+    if asked != asked_too:
+        raise RowSkipped(f"{name} asks something else", f"the two conversations differ in more than the answers ({name})")
+    if [(m.content, m.tool_calls) for m in messages] == [(m.content, m.tool_calls) for m in rejected]:
+        raise RowSkipped("rejected equals the answer", f"{name} is the same as the answer")
+    return rejected
 
 
 def _rejected(messages: list[Message], response: Any, conversation: Any) -> list[Message] | None:
@@ -372,13 +323,7 @@ def _rejected(messages: list[Message], response: Any, conversation: Any) -> list
         rejected = read_messages(conversation, "rejected_messages")
         if messages[0].role == "system":
             rejected = [messages[0], *(rejected[1:] if rejected[0].role == "system" else rejected)]
-        check_order(rejected, "rejected message")
-        asked, asked_too = ([(m.role, m.content) for m in side if m.role != "assistant"] for side in (messages, rejected))
-        if asked != asked_too:
-            raise RowSkipped("rejected_messages asks something else", "messages and rejected_messages differ in more than the answers")
-        if [m.content for m in messages] == [m.content for m in rejected]:
-            raise RowSkipped("rejected equals the answer", "messages and rejected_messages are the same")
-        return rejected
+        return _judged(messages, rejected, "rejected_messages")
     if response is None:
         return None
     answer = text(response, "rejected_response")
@@ -387,70 +332,3 @@ def _rejected(messages: list[Message], response: Any, conversation: Any) -> list
     if answer == messages[-1].content:
         raise RowSkipped("rejected equals the answer", "rejected_response is the same as the last answer")
     return [*messages[:-1], Message("assistant", answer)]
-
-
-def read_label(value: Any) -> bool | int | float | list | None:
-    """A label as JSON has it, or a table's text of one."""
-    if isinstance(value, str):
-        if not value.strip():
-            return None
-        if value.strip().lower() in ("true", "false"):
-            return value.strip().lower() == "true"
-        try:
-            number = float(value)
-        except ValueError:
-            raise RowSkipped("label cannot be read", f"label {value!r} is neither a number nor true or false") from None
-        return int(value) if value.strip().lstrip("+-").isdecimal() else number
-    if value is None or isinstance(value, bool | int | float | list):
-        return value
-    raise RowSkipped("label cannot be read", f"label is {_kind(value)}")
-
-
-def read_tools(value: Any) -> list[dict[str, Any]] | None:
-    """A list of tools or its JSON text. Objects lose the null keys that arrow adds; what was text is kept to the letter."""
-    if isinstance(value, str):
-        if not value.strip():
-            return None
-        value = _tool_json(value)
-    elif value is not None:
-        value = _without_nulls(value)
-    if value is None:
-        return None
-    tools = [_tool_json(tool) if isinstance(tool, str) else tool for tool in (value if isinstance(value, list) else [value])]
-    if not all(isinstance(tool, dict) for tool in tools):
-        raise RowSkipped("tools cannot be read", "tools is not a list of objects")
-    return tools
-
-
-def _tool_json(value: str) -> Any:
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise RowSkipped("tools cannot be read", f"tools is not JSON: {error}") from None
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
-
-
-def _literal(value: str, name: str) -> Any:
-    """JSON, or Python's spelling of a list (specification 2.4)."""
-    try:
-        return json.loads(value)
-    except ValueError:
-        pass
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        raise RowSkipped(f"{name} cannot be read", f"{name} is text, but neither JSON nor a Python list") from None
-
-
-def _first_key(item: dict[str, Any], keys: tuple[str, ...]) -> str | None:
-    return next((key for key in keys if key in item), None)
-
-
-def _kind(value: Any) -> str:
-    words = {type(None): "null", dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    return words.get(type(value), type(value).__name__)

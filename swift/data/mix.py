@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -120,6 +120,13 @@ def load_samples(data: DataArgs, hub_args: HubArgs, *, task: Task) -> Loaded:
     if task != "infer" and not trains:
         raise DataError("no row is left to train on: --split_dataset_ratio 1 makes all of them validation rows")
     return Loaded(trains or None, vals or None, tally)
+
+
+def read_samples(word: str, data: DataArgs, hub_args: HubArgs, columns: Columns, tally: Tally) -> Iterator[Sample]:
+    """The samples of one word of --dataset in the files' order, neither drawn from nor split; what is skipped goes into `tally`."""
+    item = parse_item(word)
+    files = find_files(item, hub_args)
+    yield from _convert(item, (row for file in files for row in read_file(file)), columns, replace(data, strict=False), tally)
 
 
 def divide(rows: Samples, item: Item, ratio: float, state: np.random.RandomState) -> tuple[Samples, Samples]:

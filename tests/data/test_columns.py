@@ -94,14 +94,27 @@ BAD = [
     ({"messages": []}, "no messages", "empty list"),
     ({"messages": [{"role": "system", "content": "s"}]}, "no messages", "no message"),
     (
-        {"messages": [{"role": "user", "content": "q"}, {"role": "function_call", "content": "{}"}]},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "asistant", "content": "a"}]},
         "unknown role",
-        "message 2 has role 'function_call'",
+        "message 2 has role 'asistant'; expected system, user, assistant or tool; did you mean assistant?",
     ),
     ({"messages": [{"role": "user", "content": "q"}] * 2 + [{"role": "assistant", "content": "a"}]}, "two questions", "message 2 (user)"),
     ({"messages": [{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]}, "not the first", "message 2"),
     ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": " "}]}, "empty answer", "message 2"),
     ({"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": None}]}, "empty answer", "message 2"),
+    ({"messages": [{"role": "user", "contnet": "q"}]}, "without content", "only 'role', 'contnet'; did you mean content?"),
+    ({"messages": [{"rolle": "user", "content": "q"}]}, "messages cannot be read", "did you mean role?"),
+    ({"prompt": "q", "chosen": "a", "rejected": "a"}, "rejected equals", "same"),
+    ({"prompt": "q", "chosen": "", "rejected": "a"}, "empty answer", "message 2"),
+    (
+        {
+            "chosen": [{"role": "user", "content": "p"}, {"role": "assistant", "content": "a"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}],
+        },
+        "rejected asks something else",
+        "differ",
+    ),
+    ({"query": "q", "response": "r", "label": ["x"]}, "label cannot be read", "list of numbers"),
     ({"messages": [{"role": "user", "content": None}, {"role": "assistant", "content": "a"}]}, "not text", "message 1 (user) is null"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}]}, "part", "image_url"),
     ({"messages": "nothing"}, "messages cannot be read", "neither JSON"),
@@ -127,6 +140,73 @@ def test_a_bad_row_says_why(row: dict[str, Any], reason: str, detail: str) -> No
         Columns()(row, HERE)
     assert reason in caught.value.reason
     assert detail in caught.value.detail
+
+
+ASKED = [("system", "S"), ("user", "q")]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"system": "S", "prompt": "q", "chosen": "good", "rejected": "bad"},
+        {"system": "S", "question": "q", "chosen": "good", "rejected": "bad"},
+        {"system": "S", "instruction": "q", "input": "", "chosen": "good", "rejected": "bad"},
+        {"system": "S", "query": "q", "response": "good", "rejected_response": "bad"},
+        {
+            "conversations": [{"from": "system", "value": "S"}, {"from": "human", "value": "q"}],
+            "chosen": {"from": "gpt", "value": "good"},
+            "rejected": {"from": "gpt", "value": "bad"},
+        },
+        {
+            "prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": "q"}],
+            "chosen": [{"role": "assistant", "content": "good"}],
+            "rejected": [{"role": "assistant", "content": "bad"}],
+        },
+        {  # the whole conversation stands in three columns, and the prompt in a fourth
+            "system": "S",
+            "prompt": "q",
+            "messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}],
+            "chosen": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "good"}],
+            "rejected": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "bad"}],
+        },
+        {"system": "S", "chosen": "\n\nHuman: q\n\nAssistant: good", "rejected": "\n\nHuman: q\n\nAssistant: bad"},
+    ],
+)  # fmt: skip
+def test_every_shape_of_a_pair_gives_the_same_conversations(row: dict[str, Any]) -> None:
+    sample = Columns()(row, HERE)
+    assert [(m.role, m.content) for m in sample.messages] == [*ASKED, ("assistant", "good")]
+    assert [(m.role, m.content) for m in sample.rejected or []] == [*ASKED, ("assistant", "bad")]
+
+
+def test_a_prompt_and_a_completion_may_be_conversations() -> None:
+    row = {"prompt": [{"role": "user", "content": "q"}], "completion": [{"role": "assistant", "content": "a"}], "label": True}
+    assert turns(row) == [("user", "q"), ("assistant", "a")]
+    assert Columns()(row, HERE).label is True
+
+
+def test_calls_of_tools_are_read_in_every_spelling() -> None:
+    call = {"name": "add", "arguments": {"a": 2}}
+    for said in (
+        {"from": "function_call", "value": '{"name": "add", "arguments": {"a": 2}}'},
+        {"role": "tool_call", "content": call},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]},
+    ):
+        sample = Columns()({"messages": [{"role": "user", "content": "2?"}, said, {"role": "observation", "content": "4"}]}, HERE)
+        assert sample.messages[1].tool_calls == [{"type": "function", "function": call}]
+        assert [m.role for m in sample.messages] == ["user", "assistant", "tool"]
+    text = Columns()({"messages": [{"role": "user", "content": "2?"}, {"role": "function_call", "content": "Action: add"}]}, HERE)
+    assert (text.messages[1].content, text.messages[1].tool_calls) == ("Action: add", None)
+
+
+def test_thoughts_beside_an_answer_are_put_before_it() -> None:
+    row = {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "reasoning_content": "hm\n", "content": "a"}]}
+    assert turns(row)[1] == ("assistant", "<think>\nhm\n</think>\n\na")
+
+
+def test_a_text_with_a_class_is_what_is_classified() -> None:
+    assert turns({"text": "fine", "label": 1}, task="seq_cls") == [("user", "fine")]
+    assert turns({"text": "fine", "label": 1}) == [("assistant", "fine")]
 
 
 def test_inference_takes_an_empty_last_answer_as_a_place_for_one() -> None:

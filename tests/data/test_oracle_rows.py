@@ -16,8 +16,8 @@ LOADS = {  # file → rows, rows with an answer at the end
     "gsm8k/train.jsonl.gz": (7473, 7473),
     "llamafactory/alpaca_en_demo.json": (999, 999),
     "llamafactory/c4_demo.jsonl": (300, 300),
-    "llamafactory/dpo_en_demo.json": (300, 0),
-    "llamafactory/glaive_toolcall_en_demo.json": (147, 147),  # the others have roles function_call and observation
+    "llamafactory/dpo_en_demo.json": (300, 300),
+    "llamafactory/glaive_toolcall_en_demo.json": (300, 300),
     "llamafactory/identity.json": (91, 91),
     "llamafactory/kto_en_demo.json": (300, 300),
     "llamafactory/mllm_audio_demo.json": (3, 3),
