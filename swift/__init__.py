@@ -6,7 +6,7 @@ from typing import Any
 
 __version__ = "0.1.0.dev0"
 
-_PUBLIC = {"pt": "swift.cli.python", "sft": "swift.cli.python", "infer": "swift.cli.python"}
+_PUBLIC = {"pt": "swift.cli.python", "sft": "swift.cli.python", "infer": "swift.cli.python", "preview": "swift.cli.python"}
 
 
 def __getattr__(name: str) -> Any:

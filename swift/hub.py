@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, Protocol
@@ -34,19 +35,36 @@ def uses_hf(hub: HubSettings) -> bool:
     return hub.use_hf or os.environ.get("USE_HF", "").strip().lower() in ("1", "true", "yes")
 
 
-def download(name: str, kind: Kind, hub: HubSettings, *, revision: str | None = None, weights: bool = True, force: bool = False) -> Path:
+def cache_root() -> Path:
+    """The folder that ModelScope keeps its downloads in, for what is kept beside them."""
+    return Path(os.environ.get("MODELSCOPE_CACHE") or "~/.cache/modelscope").expanduser()
+
+
+def download(
+    name: str,
+    kind: Kind,
+    hub: HubSettings,
+    *,
+    revision: str | None = None,
+    weights: bool = True,
+    force: bool = False,
+    ignore: Sequence[str] = (),
+) -> Path:
     """The local folder of a hub id, fetched or brought up to date; `org/name:subfolder` gives a folder within a model's.
+
+    Files of a model that match `ignore` (`*.bin`) are not fetched, beside those that nothing here loads.
 
     A path that exists is returned as it is, without any request. Without a network the cached copy is used, with a warning.
     """
     if Path(name).expanduser().exists():
         return Path(name).expanduser()
     repo, _, folder = name.partition(":")
-    allow, ignore = _patterns(kind, folder, weights)
+    allow, never = _patterns(kind, folder, weights)
+    never = [*never, *ignore] if never is not None else None
     fetch = _fetch_hf if uses_hf(hub) else _fetch_modelscope
     logs.info(f"downloading {kind} {repo} from {_site(hub)}, or taking it from the cache")
     try:
-        path = fetch(repo, kind, hub.hub_token, revision, allow, ignore, force)
+        path = fetch(repo, kind, hub.hub_token, revision, allow, never, force)
     except Exception as error:  # two libraries with trees of errors of their own, told apart by _fault
         fault = _fault(error)
         if fault is None:

@@ -79,6 +79,23 @@ class ModelArgs:
         "Where the weights go: 'auto', 'cpu', a device, a JSON object from module to device, or a JSON file.",
         shown="by device and distributed setting",
     )
+    max_memory: dict | None = arg(
+        None,
+        'Most memory that weights take on each device, with --device_map auto: a JSON object such as \'{"0": "20GB", "cpu": "60GB"}\'.',
+    )
+    rope_scaling: Literal["linear", "dynamic", "yarn"] | None = arg(
+        None, "Stretches the positions so that rows of --max_length fit a model that was made for shorter ones."
+    )
+    task_type: Literal["causal_lm", "seq_cls"] | None = arg(
+        None,
+        "What the model does: write text (causal_lm), or classify and score it (seq_cls).",
+        waiting=("embedding",),
+        shown="causal_lm; seq_cls with --num_labels",
+    )
+    num_labels: int | None = arg(None, "Number of classes; 1 with a number as label is regression.", low=1)
+    trust_remote_code: bool = arg(False, "Run the Python code that lies in the model's folder. Only for models that you trust.")
+    local_repo_path: str | None = arg(None, "Folder of the code repository that some models need beside their weights.")
+    model_kwargs: dict | None = arg(None, "More parameters of this kind of model: a JSON object, or a JSON file.")
 
 
 @dataclass(frozen=True)
@@ -113,7 +130,11 @@ class DataArgs:
     )
     data_seed: int = arg(42, "Seed for sampling, splitting and shuffling rows.", low=0, high=2**32 - 1)
     dataset_num_proc: int = arg(1, "Processes that prepare rows.", hot=True, low=1)
-    streaming: bool = arg(False, "Read rows while training instead of before; needs --max_steps in training.", hot=True)
+    streaming: bool = arg(
+        False,
+        "Read and encode rows while training instead of before, in their order. Without --max_steps they are read once more to count them.",
+        hot=True,
+    )
     shuffle_buffer_size: int = arg(0, "Rows held to shuffle a stream; 0 leaves a stream in its order.", low=0)
     download_mode: Literal["reuse_dataset_if_exists", "force_redownload"] = arg(
         "reuse_dataset_if_exists", "Whether a data set that was downloaded before is downloaded again."
@@ -122,6 +143,10 @@ class DataArgs:
         None,
         'Renames columns: a JSON object from your name to ours, for example \'{"text1": "query", "text2": "response"}\', or a JSON file.',
     )
+    enable_cache: bool = arg(
+        False, "Keep encoded rows on disk and use them again where rows, tokenizer, template and options are the same."
+    )
+    custom_dataset_info: list[str] = arg([], "JSON files (or one JSON list) that register data sets: id or path, columns, subsets.")
     strict: bool = arg(False, "Stop at the first faulty row instead of skipping and counting it.")
     remove_unused_columns: bool = arg(True, "Drop columns that are not used; false keeps them with the row.")
     model_name: list[str] | None = arg(
@@ -144,15 +169,33 @@ class TemplateArgs:
     truncation_strategy: Literal["delete", "left", "right"] = arg(
         "delete", "What happens to a row longer than --max_length: it is left out, or cut at the left or right."
     )
-    loss_scale: Literal["default", "last_round", "all"] = arg(
+    tools_prompt: Literal["react_en", "react_zh", "react_grpo", "glm4", "toolbench", "qwen", "custom"] | None = arg(
+        None,
+        "How the list of tools is written into the system text.",
+        registry="tools_prompts",
+        shown="the model family's own; react_en where it has none",
+    )
+    norm_bbox: Literal["norm1000", "none"] | None = arg(
+        None, "How the coordinates of boxes are written: in thousandths of the image (norm1000), or as they are (none).", shown="by model"
+    )
+    loss_scale: Literal["default", "last_round", "all", "react", "agentflan", "alpha_umi", "qwen"] = arg(
         "default",
-        "Which tokens are learned: every answer (default), the last answer (last_round), or all tokens.",
+        "Which tokens are learned, and how much: every answer (default), the last answer (last_round), all tokens, the weights of an agent "
+        "format, or a JSON file with weights of your own.",
         registry="loss_scales",
-        waiting=("react", "agentflan", "alpha_umi", "qwen"),
         shown="default; all for swift pt",
     )
+    sequence_parallel_size: int = arg(1, "Processes that share one row.", low=1)
     use_chat_template: bool = arg(
         True, "Write rows in the chat format; false joins the texts as they are.", shown="true; false for swift pt"
+    )
+    template_backend: Literal["swift", "jinja"] = arg(
+        "swift",
+        "Who writes conversations: a chat format of SWIFT where it writes the same as the checkpoint's chat template (swift), or always that "
+        "chat template itself (jinja).",
+    )
+    template_check: Literal["off", "warn", "error"] = arg(
+        "warn", "What happens where the chat format in use writes something else than the checkpoint's own chat template."
     )
     padding_side: Literal["left", "right"] = arg("right", "Padding side in training; no effect where rows are laid end to end.")
 

@@ -50,11 +50,16 @@ def files(state: Resolved) -> None:
                 continue
             if is_path_like(name) and not exists(name):
                 state.absent(f"--{flag}: {name} is not there{near_file(name)}{_source(state, flag)}")
+    for word in values["custom_dataset_info"]:
+        if not word.lstrip().startswith(("[", "{")) and not is_file(word):
+            state.absent(f"--custom_dataset_info: the file {word} is not there{near_file(word)}{_source(state, 'custom_dataset_info')}")
     for flag in ("custom_register_path", "external_plugins"):
         for file in values[flag]:
             if not is_file(file):
                 state.absent_files.add(file)
                 state.absent(f"--{flag}: the file {file} is not there{_source(state, flag)}")
+    if state.made.SHOWS:
+        return  # nothing is trained or written
     if state.made.TRAINS:
         for tracker in values["report_to"]:
             package = _PACKAGES[tracker] if tracker in _PACKAGES else str(tracker)
@@ -122,9 +127,17 @@ def contradictions(state: Resolved) -> Iterator[str]:
     for flag in ("model_name", "model_author"):
         if values[flag] and len(values[flag]) > 2:
             yield f"--{flag}: expected one name, or the Chinese and the English one, got {len(values[flag])}"
+    if values["sequence_parallel_size"] > 1:
+        yield (
+            "--sequence_parallel_size is part of SWIFT but not built yet: leave it out; "
+            "where rows are too long for one GPU, a smaller --max_length or --packing true with one bounds them"
+        )
     columns = values["columns"] or {}
     if not all(isinstance(key, str) and isinstance(name, str) for key, name in columns.items()):
         yield f"--columns: expected names for names, got {columns}"
+    if values["rope_scaling"] and values["max_length"] is None:
+        yield "--rope_scaling needs --max_length: positions are stretched by --max_length / the length that the model was made for"
+    yield from _task_contradictions(state)
     if state.made.TRAINS:
         yield from _training_contradictions(state)
         return
@@ -134,12 +147,23 @@ def contradictions(state: Resolved) -> Iterator[str]:
         yield "--top_logprobs needs --logprobs true"
 
 
+def _task_contradictions(state: Resolved) -> Iterator[str]:
+    values = state.values
+    if values["task_type"] == "causal_lm" and values["num_labels"] is not None:
+        yield "--num_labels is for classification, and --task_type causal_lm writes text: leave one of them out"
+    if values["task_type"] != "seq_cls":
+        return
+    if "pt" in (state.made.NAME, state.made.SHOWS):
+        yield "--task_type seq_cls: swift pt learns to go on with texts; a classifier is trained with swift sft"
+    file = Path(values["model"] or "-").expanduser() / "config.json"
+    if values["num_labels"] is None and file.is_file() and "ForSequenceClassification" not in file.read_text(encoding="utf-8"):
+        yield f"--task_type seq_cls needs --num_labels: {values['model']} is no classifier yet, so nothing says how many classes there are"
+
+
 def _training_contradictions(state: Resolved) -> Iterator[str]:
     values, fields = state.values, state.passthrough
     if values["packing"] and values["lazy_tokenize"]:
         yield "--packing and --lazy_tokenize exclude each other: packing must know the length of every row before training"
-    if values["streaming"] and values["max_steps"] <= 0:
-        yield "--streaming needs --max_steps: the length of a stream is not known"
     for flag in ("save_steps", "eval_steps", "logging_steps"):
         if flag in state.explicit and (steps := values[flag]) is not None and steps > 1 and steps != int(steps):
             yield f"--{flag}: expected a whole number of steps, or a share of all steps below 1, got {steps:g}"
@@ -182,6 +206,16 @@ def without_effect(state: Resolved) -> Iterator[str]:
     values, typed = state.values, state.explicit
     if values["padding_side"] == "left" and "padding_side" in typed and state.made.TRAINS:
         yield "--padding_side has no effect: rows are laid end to end without padding"
+    if "norm_bbox" in typed and values["norm_bbox"]:
+        yield "--norm_bbox has no effect: coordinates are scaled beside images only, and models that see are not built yet"
+    if values["enable_cache"] and "enable_cache" in typed:
+        if values["streaming"] or values.get("lazy_tokenize"):
+            flag = "streaming" if values["streaming"] else "lazy_tokenize"
+            yield f"--enable_cache has no effect with --{flag} true: training rows are encoded while training, and not kept"
+        elif not state.made.TRAINS and not state.made.SHOWS:
+            yield f"--enable_cache has no effect in swift {state.made.NAME}: rows are not encoded before they are answered"
+    if values["streaming"] and "dataset_num_proc" in typed and values["dataset_num_proc"] > 1 and state.made.TRAINS:
+        yield "--dataset_num_proc has no effect on a stream: its training rows are read and encoded while training"
     if not state.made.TRAINS:
         if "max_shard_size" in typed and not values["merge_lora"]:
             yield "--max_shard_size has no effect without --merge_lora true"
@@ -195,6 +229,10 @@ def without_effect(state: Resolved) -> Iterator[str]:
         return
     if "average_tokens_across_devices" in typed and not values["average_tokens_across_devices"]:
         yield "--average_tokens_across_devices false has no effect: sums are always divided by the exact count over all devices"
+    if values["task_type"] == "seq_cls":
+        for name in ("loss_scale", "acc_strategy"):
+            if name in typed:
+                yield f"--{name} has no effect with --task_type seq_cls: no token is learned, only the row's label"
     if values["target_regex"] and "target_modules" in typed:
         yield "--target_modules has no effect beside --target_regex"
     if values["resume_only_model"] and not values["resume_from_checkpoint"]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from swift.args import spec
 from swift.args.base import AdapterArgs, DataArgs, GenerationArgs, HubArgs, ModelArgs, RuntimeArgs, TemplateArgs
 from swift.args.engines import MergeArgs
+from swift.args.preview import PreviewArgs
 from swift.args.serving import InferArgs
 from swift.args.trainer import TrainerArgs, TrainingArgs
 from swift.args.tuner import FullArgs, LoraArgs, TargetArgs
@@ -25,6 +26,7 @@ class Command:
     NAME: ClassVar[str]
     HELP: ClassVar[str]
     TRAINS: ClassVar[bool] = False
+    SHOWS: ClassVar[str] = ""  # the command that a preview takes its flags from: it loads no weights and writes nothing
     DEFAULTS: ClassVar[dict[str, Any]] = {}
 
     runtime: RuntimeArgs = group()
@@ -76,5 +78,22 @@ class InferCommand(Command):
     infer: InferArgs = group()
 
 
-COMMANDS: dict[str, type[Command]] = {command.NAME: command for command in (PtCommand, SftCommand, InferCommand)}
+@dataclass(frozen=True, kw_only=True)
+class PreviewCommand(SftCommand):
+    NAME: ClassVar[str] = "preview"
+    HELP: ClassVar[str] = "Rows as swift sft (swift preview pt: swift pt) will train them, token by token, and their faults."
+    SHOWS: ClassVar[str] = "sft"
+
+    preview: PreviewArgs = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreviewPtCommand(PreviewCommand):
+    NAME: ClassVar[str] = "preview pt"
+    SHOWS: ClassVar[str] = "pt"
+    DEFAULTS: ClassVar[dict[str, Any]] = PtCommand.DEFAULTS
+
+
+COMMANDS: dict[str, type[Command]] = {command.NAME: command for command in (PtCommand, SftCommand, PreviewCommand, InferCommand)}
+FORMS = COMMANDS | {PreviewPtCommand.NAME: PreviewPtCommand}  # with those that a word behind the command chooses
 WAITING = ("rlhf", "deploy", "app", "web-ui", "eval", "export", "sample", "merge-lora")  # part of SWIFT, not built yet

@@ -15,7 +15,7 @@ from swift.args.spec import ArgSpec, groups, specs
 
 TITLES = {
     "runtime": "Run", "hub": "Hub", "model": "Model", "adapter": "Adapter", "data": "Data", "template": "Template",
-    "generation": "Generation", "trainer": "Trainer", "training": "Training", "target": "Adapter targets", "full": "Full training",
+    "generation": "Generation", "preview": "Preview", "trainer": "Trainer", "training": "Training", "target": "Adapter targets", "full": "Full training",
     "lora": "LoRA", "merge": "Merging", "infer": "Inference",
 }  # fmt: skip
 

@@ -12,10 +12,11 @@ from typing import Any, NoReturn
 from swift import plugin
 from swift.args import convert, passthrough, resolve, waiting
 from swift.args.base import NO, YES
-from swift.args.commands import COMMANDS, Command, SftCommand
+from swift.args.commands import COMMANDS, FORMS, WAITING, Command, SftCommand
 from swift.args.field import Facts
 from swift.args.paths import is_file, near_file
 from swift.args.spec import ArgSpec, aliases, from_flat, specs
+from swift.args.weights import is_weights_file
 from swift.errors import UsageError
 from swift.registry import did_you_mean
 
@@ -30,12 +31,26 @@ class ArgumentErrors(UsageError):
 
 def parse(command: str, argv: list[str], *, load_plugins: bool = True) -> Command:
     """The Command that `swift <command> <argv>` asks for. The first word may be a YAML or JSON file; flags win over it."""
+    command, words = form_of(command, argv)
     intake = Intake(command)
-    words = list(argv)
     if words and words[0].lower().endswith((".json", ".yaml", ".yml")):
         intake.take_file(words.pop(0))
     intake.take_words(words)
     return _finish(intake, load_plugins=load_plugins)
+
+
+def form_of(command: str, argv: list[str]) -> tuple[str, list[str]]:
+    """`swift preview` may say first what it shows: ("preview", ["pt", …]) → ("preview pt", […]). Raises UsageError for what it cannot show."""
+    words = list(argv)
+    if not FORMS[command].SHOWS or not words or words[0] not in {*COMMANDS, *WAITING}:
+        return command, words
+    shown = words.pop(0)
+    if shown == "rlhf":
+        raise UsageError(f"swift {shown} is part of SWIFT but not built yet")
+    found = [name for name, made in FORMS.items() if shown == made.SHOWS]
+    if not found:
+        raise UsageError(f"swift preview shows what swift pt or swift sft will train, and swift {shown} trains nothing")
+    return found[0], words
 
 
 def from_kwargs(command: str, *, load_plugins: bool = True, **flags: Any) -> Command:
@@ -49,7 +64,7 @@ def from_kwargs(command: str, *, load_plugins: bool = True, **flags: Any) -> Com
 
 
 def _finish(intake: Intake, *, load_plugins: bool) -> Command:
-    made = COMMANDS[intake.command]
+    made = FORMS[intake.command]
     resolved = resolve.resolve(made, intake.given, intake.passthrough, intake.origins)
     hidden = {f"--{name} is required" for name in intake.guessed}  # a misspelt --model is one error, not two
     problems = intake.problems + [problem for problem in resolved.problems if not problem.startswith(tuple(hidden))]
@@ -85,7 +100,7 @@ def _unknown_names(resolved: resolve.Resolved, unknown_choices: Mapping[str, str
     found = []
     for name, spec in specs(resolved.made).items():
         value, registry = resolved.values[name], spec.facts.registry
-        if registry is None or value is None or value in spec.choices:
+        if registry is None or value is None or value in spec.choices or (name == "loss_scale" and is_weights_file(value)):
             continue
         if (plugins or not spec.choices) and value in getattr(plugin, registry):
             continue
@@ -119,8 +134,8 @@ class Intake:
 
     def __init__(self, command: str):
         self.command = command
-        self.specs: Mapping[str, ArgSpec] = specs(COMMANDS[command])
-        self.aliases = aliases(COMMANDS[command])
+        self.specs: Mapping[str, ArgSpec] = specs(FORMS[command])
+        self.aliases = aliases(FORMS[command])
         self.given: dict[str, Any] = {}
         self.passthrough: dict[str, Any] = {}
         self.origins: dict[str, str] = {}
@@ -144,11 +159,11 @@ class Intake:
             elif name in waiting.LEGACY_TRANSLATED:
                 kind = "list" if name == "lora_modules" else "text"
                 self.given[name] = convert.from_words(_text(name, kind), value) if words else convert.from_value(_text(name, kind), value)
-            elif self.command in waiting.LEGACY_WITHOUT_EFFECT.get(name, ()):
+            elif waiting.without_effect(name, self.command):
                 self.notes.append(f"{shown} has no effect: it is obsolete and only accepted for old scripts")
             elif waiting.is_waiting(name, self.command):
                 self.problems.append(f"{shown} is part of SWIFT but not built yet")
-            elif COMMANDS[self.command].TRAINS and passthrough.known(name):
+            elif FORMS[self.command].TRAINS and passthrough.known(name):
                 self._take_trainer_field(name, value, words=words, source=source)
             else:
                 self._unknown(name, shown)
@@ -190,7 +205,7 @@ class Intake:
     def _nearest(self, name: str) -> str:
         """The flag that was probably meant, or an empty string; those that work come before those that wait."""
         own = [*self.specs, *self.aliases]
-        others = sorted(waiting.names(self.command) | (set(passthrough.fields()) if COMMANDS[self.command].TRAINS else set()))
+        others = sorted(waiting.names(self.command) | (set(passthrough.fields()) if FORMS[self.command].TRAINS else set()))
         best, guess = 0.6, ""
         for candidate in dict.fromkeys([*own, *others]):
             near = difflib.SequenceMatcher(None, name, candidate).ratio()
@@ -207,7 +222,7 @@ class Intake:
         words = [_spelt_with_underscores(word) for word in argv]
         off = {f"no_{name}" for name, spec in self.specs.items() if spec.kind == "bool" and spec.default is True}
         names = [*self.specs, *self.aliases, *waiting.names(self.command)]
-        if any(word.startswith("--") and word[2:].partition("=")[0] not in names for word in words) and COMMANDS[self.command].TRAINS:
+        if any(word.startswith("--") and word[2:].partition("=")[0] not in names for word in words) and FORMS[self.command].TRAINS:
             names += passthrough.names()  # read only when needed: it costs 40 ms
         parser = _Parser(prog=f"swift {self.command}", allow_abbrev=False, add_help=False, argument_default=argparse.SUPPRESS)
         for name in dict.fromkeys([*names, *sorted(off)]):

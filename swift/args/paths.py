@@ -74,12 +74,16 @@ def dataset_item(item: str) -> DatasetItem:
 
 
 def model_suffix(model: str) -> str:
-    """The last part of a model's id or path; inside a Hugging Face cache the part of the id (models--org--name/snapshots/…)."""
-    parts = [part for part in model.replace("___", ".").replace("\\", "/").split("/") if part]
+    """The last part of a model's id or path; `org/name:folder` is `name`.
+
+    A folder in the Hugging Face cache is named after its repository (models--org--name/snapshots/…), ModelScope's `___` is a dot.
+    """
+    parts = [part for part in model.replace("\\", "/").split("/") if part not in ("", ".")]
     for part, following in itertools.pairwise(parts):
         if part.startswith("models--") and following == "snapshots":
-            return part.rsplit("--", 1)[-1]
-    return parts[-1] if parts else model
+            return part.rsplit("--", 1)[-1].replace("___", ".")
+    name = parts[-1] if parts else model
+    return (name if is_path_like(model) or is_folder(model) else name.partition(":")[0]).replace("___", ".")
 
 
 def adapter_path(name: str) -> str:

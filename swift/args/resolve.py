@@ -16,6 +16,7 @@ from swift.args import checks, convert, saved
 from swift.args.commands import Command
 from swift.args.paths import adapter_path, exists, is_file, is_folder, is_path_like, looks_like_adapter, model_suffix, near_file
 from swift.args.spec import specs
+from swift.args.weights import is_weights_file, read_weights
 from swift.errors import ModelError
 
 Values = dict[str, Any]
@@ -62,6 +63,7 @@ def resolve(
     _adapters(state)
     _inherit(state, checkpoint)
     _system(state)
+    _weights_file(state)
     for name, rule in RULES:
         if name in values and values[name] is None:
             value = rule(state)
@@ -151,7 +153,7 @@ def _inherit(state: Resolved, checkpoint: Path | None) -> None:
             _take_stored(state, stored, folder)
         elif values["model"] is None and "load_args" not in state.explicit:
             # Training does not inherit, but the base of an adapter that is trained on can only be the one it was made for.
-            for name in ("model", "model_type", "model_revision"):
+            for name in ("model", "model_type", "model_revision", "task_type", "num_labels"):
                 if values[name] is None and stored.get(name) is not None:
                     state.set(name, stored[name], f"{saved.FILE} of {folder}")
     if values["model"] is None and "model" not in state.explicit:
@@ -177,6 +179,20 @@ def _take_stored(state: Resolved, stored: Values, folder: Path) -> None:
             state.problems.append(f"{folder / saved.FILE}: {name}: {wrong}")
         else:
             state.set(name, converted, f"{saved.FILE} of {folder}")
+    if "rope_scaling" in state.values and state.origins["rope_scaling"] == f"{saved.FILE} of {folder}":
+        _take_stretch(state, stored.get("max_length"), folder)
+
+
+def _take_stretch(state: Resolved, trained: int | None, folder: Path) -> None:
+    """--rope_scaling stretches positions by --max_length, so the one of training belongs to it."""
+    asked = state.values["max_length"]
+    if asked is None and trained is not None:
+        state.set("max_length", trained, f"{saved.FILE} of {folder}")
+    elif asked != trained:
+        state.notes.append(
+            f"--max_length {asked}: {folder} was trained with --rope_scaling {state.values['rope_scaling']} and --max_length {trained}; "
+            "another length stretches positions otherwise than they were learned"
+        )
 
 
 def _base_of_adapter(folder: Path) -> str | None:
@@ -201,6 +217,21 @@ def _system(state: Resolved) -> None:
         state.problems.append(f"--system: the file {name} cannot be read: {wrong}")
 
 
+def _weights_file(state: Resolved) -> None:
+    """--loss_scale my_weights.json is a file of weights, read here to be checked; its path is kept whole."""
+    name = state.values["loss_scale"]
+    if not is_weights_file(name):
+        return
+    if not is_file(name):
+        state.absent(f"--loss_scale: the file {name} is not there{near_file(name)}")
+        return
+    try:
+        read_weights(name)
+    except ValueError as wrong:
+        state.problems.append(f"--loss_scale: {wrong}")
+    state.values["loss_scale"] = str(Path(name).expanduser().resolve())
+
+
 # Defaults that depend on other arguments; each docstring is the document's sentence.
 
 
@@ -217,6 +248,11 @@ def _torch_dtype(state: Resolved) -> str | None:
     return "float16" if state.passthrough.get("fp16") else None
 
 
+def _task_type(state: Resolved) -> str | None:
+    """seq_cls, because --num_labels is given."""
+    return "seq_cls" if state.values["num_labels"] is not None else None
+
+
 def _learning_rate(state: Resolved) -> float:
     """1e-5 for full parameters, 1e-4 for LoRA and other tuners."""
     return 1e-5 if state.values["train_type"] == "full" else 1e-4
@@ -228,8 +264,9 @@ def _metric_for_best_model(state: Resolved) -> str:
 
 
 def _greater_is_better(state: Resolved) -> bool:
-    """False when metric_for_best_model contains 'loss', otherwise true."""
-    return "loss" not in state.values["metric_for_best_model"]
+    """False when metric_for_best_model contains 'loss' or is an error (mse, mae), otherwise true."""
+    metric = state.values["metric_for_best_model"]
+    return "loss" not in metric and metric.removeprefix("eval_") not in ("mse", "mae")
 
 
 def _eval_strategy(state: Resolved) -> str:
@@ -245,6 +282,7 @@ def _eval_steps(state: Resolved) -> int | float | None:
 RULES: tuple[tuple[str, Callable[[Resolved], Any]], ...] = (
     ("output_dir", _output_dir),
     ("torch_dtype", _torch_dtype),
+    ("task_type", _task_type),
     ("learning_rate", _learning_rate),
     ("metric_for_best_model", _metric_for_best_model),
     ("greater_is_better", _greater_is_better),

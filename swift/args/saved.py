@@ -18,12 +18,12 @@ FILE = "args.json"
 
 # Taken from args.json where nothing was given here and the value is empty.
 WHEN_EMPTY = (
-    "model", "model_type", "model_revision", "torch_dtype", "attn_impl", "device_map", "template", "system",
-    "external_plugins", "custom_register_path",
+    "model", "model_type", "model_revision", "task_type", "num_labels", "torch_dtype", "attn_impl", "device_map", "template", "system", "tools_prompt",
+    "rope_scaling", "local_repo_path", "model_kwargs", "external_plugins", "custom_register_path",
 )  # fmt: skip
 # Their default says nothing about the checkpoint, so the checkpoint's value replaces it.
 OVER_DEFAULT = ("train_type", "tuner_backend", "use_chat_template")
-DATA_WHEN_EMPTY = ("dataset", "val_dataset", "columns", "model_name", "model_author")
+DATA_WHEN_EMPTY = ("dataset", "val_dataset", "columns", "model_name", "model_author", "custom_dataset_info")
 DATA_OVER_DEFAULT = ("split_dataset_ratio", "data_seed")
 TRAINING_WHEN_EMPTY = ("max_length",)
 

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from swift.args import passthrough
-from swift.args.commands import COMMANDS
+from swift.args.commands import COMMANDS, FORMS
 from swift.args.spec import specs
 
 TRAINING = ("pt", "sft")
@@ -54,9 +54,20 @@ def _document() -> dict[str, dict[str, list[str]]]:
 
 def is_waiting(name: str, command: str) -> bool:
     """Whether the document (or a legacy script) has this flag for this command and it does not work yet."""
-    if command in _document()["waiting"].get(name, ()) or command in LEGACY_WAITING.get(name, ()):
+    like = documented(command)
+    if like in _document()["waiting"].get(name, ()) or like in LEGACY_WAITING.get(name, ()):
         return True
-    return COMMANDS[command].TRAINS and name in passthrough.WAITING
+    return FORMS[command].TRAINS and name in passthrough.WAITING
+
+
+def without_effect(name: str, command: str) -> bool:
+    """Whether a flag of old scripts is accepted and does nothing."""
+    return documented(command) in LEGACY_WITHOUT_EFFECT.get(name, ())
+
+
+def documented(command: str) -> str:
+    """The command of the document whose flags these are: a preview has those of what it shows."""
+    return FORMS[command].SHOWS or command
 
 
 def waiting_choices(name: str) -> list[str]:
@@ -67,12 +78,14 @@ def waiting_choices(name: str) -> list[str]:
 def elsewhere(name: str) -> list[str]:
     """The commands that have this flag, for one that does not."""
     built = [command for command, made in COMMANDS.items() if name in specs(made)]
+    built = [command for command in built if documented(command) == command or documented(command) not in built]
     document = _document()
     return [*built, *document["waiting"].get(name, ()), *document["elsewhere"].get(name, ()), *LEGACY_ELSEWHERE.get(name, ())]
 
 
 def names(command: str) -> set[str]:
     """Every name this module answers for a command."""
-    document = {name for name, commands in _document()["waiting"].items() if command in commands}
-    legacy = {name for table in (LEGACY_WITHOUT_EFFECT, LEGACY_WAITING) for name, commands in table.items() if command in commands}
-    return document | legacy | set(LEGACY_TRANSLATED) | (set(passthrough.WAITING) if COMMANDS[command].TRAINS else set())
+    like = documented(command)
+    document = {name for name, commands in _document()["waiting"].items() if like in commands}
+    legacy = {name for table in (LEGACY_WITHOUT_EFFECT, LEGACY_WAITING) for name, commands in table.items() if like in commands}
+    return document | legacy | set(LEGACY_TRANSLATED) | (set(passthrough.WAITING) if FORMS[command].TRAINS else set())

@@ -39,7 +39,7 @@ def _model(args: Command, find_model: Callable[..., Any], missing: list[str]) ->
     if is_path_like(asked) and not exists(asked):
         return known | {"note": "known once the folder is there"}
     try:
-        info = find_model(args.model, args.hub, download=False)
+        info = find_model(args.model, args.hub, download=False, max_length=args.template.max_length)
     except SwiftError as wrong:
         if exists(asked):
             missing.append(f"--model: {wrong}")

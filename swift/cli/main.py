@@ -9,19 +9,26 @@ import sys
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from swift import __version__, dist, logs
 from swift.args.checks import needs_one_process
-from swift.args.commands import COMMANDS, WAITING, Command, InferCommand
-from swift.args.parse import ArgumentErrors, from_kwargs, parse
+from swift.args.commands import COMMANDS, FORMS, WAITING, Command, InferCommand
+from swift.args.parse import ArgumentErrors, form_of, from_kwargs, parse
 from swift.errors import SwiftError, UsageError
 from swift.registry import did_you_mean
 
 # Command → where its recipe is. Imported only once the words are understood.
-RECIPES = {"pt": "swift.commands.sft:pt", "sft": "swift.commands.sft:sft", "infer": "swift.commands.infer:infer"}
+RECIPES = {
+    "pt": "swift.commands.sft:pt",
+    "sft": "swift.commands.sft:sft",
+    "infer": "swift.commands.infer:infer",
+    "preview": "swift.commands.preview:preview",
+    "preview pt": "swift.commands.preview:preview",
+}
 TORCHRUN = ("NPROC_PER_NODE", "MASTER_PORT", "NNODES", "NODE_RANK", "MASTER_ADDR")
 
 
@@ -46,7 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     if command not in COMMANDS:
         kind = "option" if first.startswith("-") else "command"
         return _fail(f"swift: error: unknown {kind} {first}{did_you_mean(command, [*COMMANDS, *WAITING])}\n\n{_usage()}")
-    if ("NPROC_PER_NODE" in os.environ or "NNODES" in os.environ) and not _asks_for_help(words):
+    if COMMANDS[command].SHOWS and words and words[0] == "rlhf":
+        return _fail("swift rlhf is part of SWIFT but not built yet")
+    several = "NPROC_PER_NODE" in os.environ or "NNODES" in os.environ
+    if several and not COMMANDS[command].SHOWS and not _asks_for_help(words):  # rows are the same for every number of processes
         return _guarded(command, lambda: _start_torchrun(command, words))
     return run(command, words)
 
@@ -55,20 +65,22 @@ def run(command: str, argv: list[str] | None = None) -> int:
     """One command in this process: what `swift/cli/<command>.py` calls under torchrun, deepspeed or accelerate."""
     words = sys.argv[1:] if argv is None else list(argv)
     if _asks_for_help(words):
-        from swift.args.help import terminal_help
-
-        return _guarded(command, lambda: print(terminal_help(COMMANDS[command], chinese=_chinese()), flush=True))
-    return _guarded(command, lambda: execute(parse(command, words)))
+        return _guarded(command, lambda: _help(*form_of(command, words)))
+    return _guarded(command, lambda: _exit_code(execute(parse(command, words))))
 
 
 def execute(args: Command) -> Any:
     """Run a command's recipe, or print its plan. Python calls come here too (swift.sft, …)."""
+    if args.data.custom_dataset_info:
+        from swift.data.registered import check_infos
+
+        check_infos(args.data.custom_dataset_info)
     if args.runtime.dry_run:
         from swift.cli.dry_run import plan, show
         from swift.data.source import describe
         from swift.models.match import find_model
 
-        planned = plan(args, find_model, describe)
+        planned = plan(args, partial(find_model, weights=not args.SHOWS), describe)
         if dist.is_main():
             print(show(planned, as_json=args.runtime.dry_run == "json"))
         return planned
@@ -85,6 +97,11 @@ def execute(args: Command) -> Any:
     result = getattr(import_module(module), function)(args)
     logs.info(f"End time of running main: {datetime.now()}")
     return result
+
+
+def _exit_code(result: Any) -> int:
+    """A recipe's result may say that something is wrong though the command did what it was asked."""
+    return result.get("exit_code", 0) if isinstance(result, dict) else 0
 
 
 def call(command: str, args: Command | list[str] | None = None, **flags: Any) -> Any:
@@ -122,9 +139,9 @@ def _start_torchrun(command: str, words: list[str]) -> None:
 
 
 def _guarded(command: str, work: Any) -> int:
-    """Run, and turn what a person can mend into one message and an exit code."""
+    """Run, and turn what a person can mend into one message and an exit code; `work` may return one."""
     try:
-        work()
+        return work() or 0
     except ArgumentErrors as wrong:
         return _fail("\n".join(f"swift {command}: error: {problem}" for problem in wrong.problems))
     except SwiftError as wrong:
@@ -134,7 +151,6 @@ def _guarded(command: str, work: Any) -> int:
     except BrokenPipeError:  # `swift … | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    return 0
 
 
 def _fail(message: str, code: int = 2) -> int:
@@ -151,8 +167,21 @@ def _forgive_terminals() -> None:
             stream.reconfigure(errors="replace")
 
 
+def colours() -> bool:
+    """Whether what goes to stdout may be coloured: at a terminal, or where FORCE_COLOR asks for it; never with NO_COLOR."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
+
+
 def _asks_for_help(words: list[str]) -> bool:
     return "-h" in words or "--help" in words
+
+
+def _help(command: str, words: list[str]) -> None:
+    from swift.args.help import terminal_help
+
+    print(terminal_help(FORMS[command], chinese=_chinese()), flush=True)
 
 
 def _chinese() -> bool:

@@ -16,7 +16,9 @@ from swift.args.parse import with_checkpoint
 from swift.args.paths import adapter_path, model_suffix
 from swift.commands.infer_chat import Chat
 from swift.commands.infer_rows import Rows, answer_rows
+from swift.engines.classify import ClassifierEngine
 from swift.engines.engine import Sampling
+from swift.engines.load import classifies, load_engine
 from swift.engines.pt.engine import PtEngine
 from swift.errors import UsageError
 from swift.exporters.merge import merge_adapters
@@ -37,12 +39,15 @@ def infer(args: InferCommand) -> list[dict[str, Any]]:
         logs.info("--stream is off: --num_beams above 1 knows its answer only at the end")
         stream = False
     path = result_path(args)
-    rows = None if is_interactive(args) else Rows.load(args.data, args.hub, args.infer.val_dataset_sample)
-    engine = load_engine(args)
+    task = "seq_cls" if classifies(args.model, args.hub) else "infer"
+    if task == "seq_cls" and args.infer.metric == "rouge":
+        raise UsageError("--metric rouge compares texts, and the model classifies; give --metric acc")
+    rows = None if is_interactive(args) else Rows.load(args.data, args.hub, args.infer.val_dataset_sample, task=task)
+    engine = ready_engine(args)
     path.parent.mkdir(parents=True, exist_ok=True)
     logs.info(f"answers go to {path}")
     if rows is None:
-        records = Chat(engine, sampling(args), stream=stream, results=path).run()
+        records = Chat(engine, sampling(args), stream=stream, results=path, remembers=isinstance(engine, PtEngine)).run()
     else:
         metric, seed = args.infer.metric, args.runtime.seed
         records = answer_rows(engine, sampling(args), rows, stream=stream, results=path, metric=metric, seed=seed)
@@ -78,7 +83,7 @@ def with_downloaded_adapter(args: InferCommand) -> InferCommand:
     return with_checkpoint(args, download(adapter_path(args.adapter.adapters[0]), "model", args.hub))  # type: ignore[return-value]
 
 
-def load_engine(args: InferCommand) -> PtEngine:
+def ready_engine(args: InferCommand) -> PtEngine | ClassifierEngine:
     """The model with its adapters on it, or merged into it first."""
     model, adapters = args.model, [adapter_path(word) for word in args.adapter.adapters]
     if args.merge.merge_lora:
@@ -87,7 +92,7 @@ def load_engine(args: InferCommand) -> PtEngine:
         dist.barrier()
         merged = dist.broadcast(merged if dist.is_main() else None)
         model, adapters = replace(args.model, model=str(merged), model_revision=None), []
-    return PtEngine.load(model, args.hub, args.template, adapters=adapters, max_batch_size=args.infer.max_batch_size)
+    return load_engine(model, args.hub, args.template, adapters=adapters, max_batch_size=args.infer.max_batch_size)
 
 
 def sampling(args: InferCommand) -> Sampling:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from swift import logs
 from swift.data.columns import to_row
 from swift.data.sample import Message, Sample
-from swift.engines.engine import Engine, Sampling, TokenLogprob, logprobs_json
+from swift.engines.engine import ClassLogprobs, Engine, Sampling, TokenLogprob, logprobs_json
 from swift.errors import DataError
 from swift.template.encoded import RowSkipped
 
@@ -21,6 +22,11 @@ HELP = (
     "`reset-system` asks for another system prompt, for which `default-system` is the model's own and an empty line none at all.",
     "`clear` forgets the conversation. A message that starts with `tool:` is sent as a tool's result.",
 )
+
+
+def ask(prompt: str) -> str:
+    """The next line. A prompt is for people: where lines come from a pipe or a file, answers are all that is written."""
+    return input(prompt if sys.stdin.isatty() else "")
 
 
 class Chat:
@@ -33,11 +39,13 @@ class Chat:
         *,
         stream: bool,
         results: Path,
-        read: Callable[[str], str] = input,
+        remembers: bool = True,
+        read: Callable[[str], str] = ask,
         say: Callable[..., None] = print,
     ):
+        """`remembers`: an answer belongs to the conversation. A classifier's does not, each message is judged by itself."""
         self.engine, self.sampling, self.stream, self.results = engine, sampling, stream, results
-        self.read, self.say = read, say
+        self.remembers, self.read, self.say = remembers, read, say
         self.history: list[Message] = []
         self.system: str | None = None
         self.multi_line = self.asks_system = False
@@ -97,7 +105,8 @@ class Chat:
         question = Message("tool", text.removeprefix("tool:")) if tool else Message("user", text)
         system = [] if self.system is None else [Message("system", self.system)]
         asked = Sample([*system, *self.history, question])
-        answer, logprobs = "", []
+        answer = ""
+        logprobs: list[TokenLogprob | ClassLogprobs] = []
         try:
             for _, chunk in self.engine.stream([asked], self.sampling):
                 answer += chunk.text
@@ -111,11 +120,11 @@ class Chat:
             return
         self.say("" if self.stream else answer)
         self.say("-" * 50)
-        if answer:
+        if answer and self.remembers:
             self.history += [question, Message("assistant", answer)]
         self.record(answer, asked, logprobs)
 
-    def record(self, answer: str, asked: Sample, logprobs: list[TokenLogprob]) -> None:
+    def record(self, answer: str, asked: Sample, logprobs: list[TokenLogprob | ClassLogprobs]) -> None:
         record = {"response": answer, "messages": to_row(asked)["messages"], "images": [], "audios": [], "videos": []}
         if self.sampling.logprobs:
             record["logprobs"] = logprobs_json(logprobs)

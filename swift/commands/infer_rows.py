@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -16,18 +16,21 @@ from swift import dist, logs
 from swift.data.columns import to_row
 from swift.data.mix import Samples, draw, load_samples
 from swift.data.sample import Sample
+from swift.engines.classify import ClassifierEngine
 from swift.engines.engine import Completion, Sampling, logprobs_json
 from swift.engines.pt.engine import PtEngine, Refused
 from swift.engines.stats import InferStats
-from swift.engines.text_metrics import metrics
+from swift.engines.text_metrics import Pairs, metrics
 from swift.errors import DataError
 from swift.template.encoded import RowSkipped
 
 if TYPE_CHECKING:
     from swift.args.base import DataArgs, HubArgs
+    from swift.data.columns import Task
 
 AT_ONCE = 256  # rows between two writes where the batch size is the engine's business
 Record = dict[str, Any]
+Split = Callable[[Sample], tuple[Sample, str | None]]  # a sample to (what is asked, what it wants as an answer)
 
 
 @dataclass
@@ -39,9 +42,9 @@ class Rows:
     total: int | None = None
 
     @classmethod
-    def load(cls, data: DataArgs, hub: HubArgs, count: int | None) -> Rows:
+    def load(cls, data: DataArgs, hub: HubArgs, count: int | None, *, task: Task = "infer") -> Rows:
         """--val_dataset, or the held-out part of --dataset; of these --val_dataset_sample; of these this rank's stretch."""
-        loaded = load_samples(data, hub, task="infer")
+        loaded = load_samples(data, hub, task=task, answering=True)
         for line in loaded.tally.lines():
             logs.info(line)
         rows = loaded.val
@@ -61,13 +64,14 @@ class Rows:
 
 
 def answer_rows(
-    engine: PtEngine, sampling: Sampling, rows: Rows, *, stream: bool, results: Path, metric: str | None, seed: int
+    engine: PtEngine | ClassifierEngine, sampling: Sampling, rows: Rows, *, stream: bool, results: Path, metric: str | None, seed: int
 ) -> list[Record]:
     """Answer `rows`, write and show what came of them. Each row draws with a seed of its own, so ranks and batches do not matter."""
     stats, records = InferStats(), []
+    split = engine.split_label if isinstance(engine, ClassifierEngine) else split_answer
     own_file = results.with_name(f"{results.stem}.rank{dist.rank()}.part") if dist.is_distributed() else results
     say = print if stream else None
-    answered = streamed(engine, sampling, rows, stats, seed, say) if say else batched(engine, sampling, rows, stats, seed)
+    answered = streamed(engine, sampling, rows, stats, seed, split, say) if say else batched(engine, sampling, rows, stats, seed, split)
     with own_file.open("a", encoding="utf-8") as file:
         for batch in answered:
             for record in batch:
@@ -78,11 +82,13 @@ def answer_rows(
         records = join_ranks(records, results, own_file)
     all_stats = dist.gather(stats.compute())
     if dist.is_main():
-        show(records, all_stats, metric)
+        show(records, all_stats, metric, metrics | ({"acc": engine.acc} if isinstance(engine, ClassifierEngine) else {}))
     return records
 
 
-def batched(engine: PtEngine, sampling: Sampling, rows: Rows, stats: InferStats, seed: int) -> Iterator[list[Record]]:
+def batched(
+    engine: PtEngine | ClassifierEngine, sampling: Sampling, rows: Rows, stats: InferStats, seed: int, split: Split
+) -> Iterator[list[Record]]:
     size = 4 * engine.max_batch_size if engine.max_batch_size else AT_ONCE  # some room to put prompts of like length together
     number = rows.first
     bar = tqdm(total=rows.total, desc="answers", disable=not dist.is_main(), dynamic_ncols=True)
@@ -96,17 +102,23 @@ def batched(engine: PtEngine, sampling: Sampling, rows: Rows, stats: InferStats,
                     stats.add(str(number), answer[0].prompt_tokens, len(answer[0].token_ids))
                 else:
                     bar.update()
-                records.append(record(sample, answer[0] if isinstance(answer, list) else answer))
+                records.append(record(*split(sample), answer[0] if isinstance(answer, list) else answer))
                 number += 1
             yield records
 
 
 def streamed(
-    engine: PtEngine, sampling: Sampling, rows: Rows, stats: InferStats, seed: int, say: Callable[..., None]
+    engine: PtEngine | ClassifierEngine,
+    sampling: Sampling,
+    rows: Rows,
+    stats: InferStats,
+    seed: int,
+    split: Split,
+    say: Callable[..., None],
 ) -> Iterator[list[Record]]:
     """Row after row, each shown with its answer as it grows."""
     for number, sample in enumerate(rows.samples, rows.first):
-        asked, labels = split_answer(sample)
+        asked, labels = split(sample)
         say(f"[QUERY] {asked.messages[-1].content if asked.messages else ''}")
         if labels:
             say(f"[LABELS] {labels}")
@@ -128,13 +140,12 @@ def streamed(
         yield [result | {key: value for key, value in to_row(asked).items() if key not in result}]
 
 
-def record(sample: Sample, answer: Completion | Refused) -> Record:
+def record(asked: Sample, labels: str | None, answer: Completion | Refused) -> Record:
     """The line of the result file: the answer, what the row wanted, then the row's own columns without that answer."""
-    asked, labels = split_answer(sample)
     if isinstance(answer, Completion):
         result: Record = {"response": answer.text, "labels": labels, "logprobs": logprobs_json(answer.logprobs)}
     else:
-        result = {"response": None, "labels": labels, "logprobs": None, "error": said_why(sample, answer)}
+        result = {"response": None, "labels": labels, "logprobs": None, "error": said_why(asked, answer)}
     return result | {key: value for key, value in to_row(asked).items() if key not in result}
 
 
@@ -163,7 +174,7 @@ def join_ranks(records: list[Record], results: Path, own_file: Path) -> list[Rec
     return everything
 
 
-def show(records: list[Record], stats: list[dict[str, Any]], metric: str | None) -> None:
+def show(records: list[Record], stats: list[dict[str, Any]], metric: str | None, measures: Mapping[str, Callable[[Pairs], Any]]) -> None:
     refused = sum("error" in record for record in records)
     if refused:
         logs.warning(f"{refused:,} of {len(records):,} rows were not answered; their records say why under 'error'")
@@ -173,7 +184,7 @@ def show(records: list[Record], stats: list[dict[str, Any]], metric: str | None)
         ]
         if not pairs:
             logs.warning(f"--metric {metric}: no row has both an answer and a label")
-        print(metrics[metric](pairs))
+        print(measures[metric](pairs))
     for rank, counted in enumerate(stats):
         rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in counted.items()}
         print(f"[rank{rank if dist.is_distributed() else -1}] {rounded}")

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import accelerate
 import torch
 from torch import nn
+from torch.utils.data import IterableDataset
 from transformers import PrinterCallback
 
 from swift import dist, logs
 from swift.args import saved
-from swift.data.encoded import EncodedStream, LazyRows, encode_rows
+from swift.data.cache import RowCache, encoding_key
+from swift.data.encoded import EncodedRows, EncodedStream, Example, LazyRows, encode_rows
+from swift.data.labels import find_problem
 from swift.data.mix import Loaded, Samples, SampleStream, load_samples
 from swift.data.packing import PackedRows, PackedStream
 from swift.errors import Interrupted, UsageError
+from swift.models.classifier import fit_to, num_classes, stored_classes
 from swift.models.load import load_model, load_processor
 from swift.models.match import check_model, find_model
 from swift.objectives.policy import exchange_head
+from swift.objectives.seq_cls import SequenceClassification
 from swift.objectives.sft import SFT
 from swift.template.build import build_template
 from swift.train import checkpoint
 from swift.train.arguments import needs_input_gradients
 from swift.train.callbacks import RunLog, StopOnSignal
 from swift.train.judge import check_metric, checked_arguments
-from swift.train.order import Items
+from swift.train.order import CountedStream, Items
 from swift.train.plots import save_plots
 from swift.train.trainer import Rows, SwiftTrainer
 from swift.tuners.targets import adapts_output_layer
@@ -36,9 +42,11 @@ from swift.tuners.tuner import apply_tuner, parameter_line
 
 if TYPE_CHECKING:
     from swift.args.commands import SftCommand
+    from swift.data.columns import Task
     from swift.data.sample import Sample
     from swift.data.tally import Tally
-    from swift.template.encoded import Encoded
+    from swift.models.match import ModelInfo
+    from swift.template.encoded import Encoded, RowSkipped
     from swift.template.template import Template
 
 
@@ -48,19 +56,28 @@ def sft(args: SftCommand) -> dict[str, Any]:
     dist.seed_everything(args.runtime.seed)
     if args.trainer.resume_from_checkpoint:
         judge_resumed(args, Path(args.trainer.resume_from_checkpoint))
-    check_metric(args)
-    info = find_model(args.model, args.hub)
+    info = find_model(args.model, args.hub, max_length=args.template.max_length)
+    labels = num_classes(info, args.model)
+    if labels is None:
+        check_metric(args, SFT(args.training.acc_strategy).metrics)  # a classifier's are known once its rows are read
+    elif args.NAME == "pt":
+        raise UsageError(f"{info.name} is a classifier, and swift pt learns to go on with texts; train it with swift sft")
     if args.training.check_model:
         check_model(info)
     template = build_template(info, load_processor(info), args.template, date=run_date(args))
-    objective = SFT(args.training.acc_strategy)
-    loaded = load_samples(args.data, args.hub, task="sft" if args.template.use_chat_template else "pt")
-    train_rows, val_rows = prepare_rows(args, loaded, template, objective)
+    loaded = load_samples(args.data, args.hub, task=row_task(args, labels))
+    objective = find_objective(args, info, labels, loaded)
+    check_metric(args, objective.metrics)
+    train_rows, val_rows = prepare_rows(args, loaded, template, objective, let_go=True)
+    if isinstance(train_rows, IterableDataset) and args.trainer.max_steps <= 0:
+        train_rows = counted(train_rows)
     folder = checkpoint.run_folder(Path(args.trainer.output_dir or "output"), add_version=args.training.add_version)
 
     model = load_model(info, args.model, training=True)
     dtype = model.dtype
-    if not adapts_output_layer(model, args.target, args.adapter.train_type):
+    if isinstance(objective, SequenceClassification):
+        fit_to(model, template.tokenizer, objective.problem)
+    elif not adapts_output_layer(model, args.target, args.adapter.train_type):
         exchange_head(model)
     tuned = apply_tuner(model, args)
     if needs_input_gradients(args):
@@ -70,7 +87,8 @@ def sft(args: SftCommand) -> dict[str, Any]:
 
     if told.should_save:
         folder.mkdir(parents=True, exist_ok=True)
-        saved.write(args, folder, output_dir=str(folder), date=template.date.isoformat())
+        found = {"problem_type": objective.problem} if isinstance(objective, SequenceClassification) else {}
+        saved.write(args, folder, output_dir=str(folder), date=template.date.isoformat(), **found)
         if isinstance(loaded.val, Samples):
             loaded.val.write(folder / "val_dataset.jsonl")
     dist.barrier()
@@ -131,28 +149,53 @@ def run_date(args: SftCommand) -> datetime.date:
     return datetime.date.today()
 
 
-def prepare_rows(args: SftCommand, loaded: Loaded, template: Template, objective: SFT) -> tuple[Rows, Any]:
+def row_task(args: SftCommand, labels: int | None) -> Task:
+    """As what a row's columns are read: `labels` are a classifier's, None for a model that writes text."""
+    if labels is not None:
+        return "seq_cls"
+    return "sft" if args.template.use_chat_template else "pt"
+
+
+def find_objective(args: SftCommand, info: ModelInfo, labels: int | None, loaded: Loaded) -> SFT | SequenceClassification:
+    """What is minimised: a classifier's rows say themselves whether they have one class, several, or a number."""
+    if labels is None:
+        return SFT(args.training.acc_strategy)
+    scores = info.config.get("problem_type") == "regression" and stored_classes(info.config) == labels
+    problem = "regression" if scores else find_problem(loaded.train or (), labels)
+    logs.info(f"{labels} labels, {problem.replace('_', ' ')}")
+    return SequenceClassification(labels, problem)
+
+
+def prepare_rows(
+    args: SftCommand, loaded: Loaded, template: Template, objective: SFT | SequenceClassification, *, let_go: bool = False
+) -> tuple[Rows, Any]:
     """Rows as the trainer takes them: encoded before training, on access, or from a stream, and packed where asked.
 
-    What was kept and skipped is said; a run that would learn nothing stops here.
+    What was kept and skipped is said; a run that would learn nothing stops here. `let_go`: training samples that are encoded now are
+    wanted no more, and are freed while this is done.
     """
 
     def encode(sample: Sample) -> Encoded:
         return objective.encode(sample, template)
 
+    def many(samples: Sequence[Sample]) -> list[Encoded | RowSkipped]:
+        return objective.encode_many(samples, template)
+
     capacity = packed_length(args, template)
     if args.training.packing and args.training.lazy_tokenize:
         raise UsageError("--packing needs every row's length before training, and --lazy_tokenize encodes rows while it runs: choose one")
+    cache = RowCache(encoding_key(args, template, objective)) if args.data.enable_cache and not args.training.lazy_tokenize else None
+    encode_all = partial(encode_rows, many=many, cache=cache, num_proc=args.data.dataset_num_proc, strict=args.data.strict)
     if isinstance(loaded.train, SampleStream):
-        stream = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally)
+        stream = EncodedStream(loaded.train, encode, strict=args.data.strict, tally=loaded.tally, many=many)
         stream.check()
         rows: Rows = PackedStream(stream, capacity) if capacity else stream
     else:
         assert loaded.train is not None  # training commands name a data set
-        rows = whole_rows(args, loaded.train, encode, capacity, loaded.tally, "training rows")
+        rows = whole_rows(args, loaded.train, encode, encode_all, capacity, loaded.tally, "training rows", let_go=let_go)
     # a stream of validation rows ends: it is read once, and each evaluation sees all of it
     val = Samples(loaded.val) if isinstance(loaded.val, SampleStream) else loaded.val
-    val_rows = whole_rows(args, val, encode, capacity, loaded.tally, "validation rows") if val is not None else None
+    val_rows = whole_rows(args, val, encode, encode_all, capacity, loaded.tally, "validation rows") if val is not None else None
     for line in () if read_while_training(args) else loaded.tally.lines():
         logs.info(line)
     return rows, val_rows
@@ -168,15 +211,31 @@ def packed_length(args: SftCommand, template: Template) -> int | None:
 
 
 def whole_rows(
-    args: SftCommand, samples: Samples, encode: Callable[[Sample], Encoded], capacity: int | None, tally: Tally, title: str
+    args: SftCommand,
+    samples: Samples,
+    encode: Callable[[Sample], Encoded],
+    encode_all: Callable[..., EncodedRows],
+    capacity: int | None,
+    tally: Tally,
+    title: str,
+    *,
+    let_go: bool = False,
 ) -> Items:
     """Rows of a data set that is in memory: encoded now or on access, packed where asked."""
     if args.training.lazy_tokenize:
         lazy = LazyRows(samples, encode, strict=args.data.strict, tally=tally)
         lazy.check()
         return lazy
-    rows = encode_rows(samples, encode, num_proc=args.data.dataset_num_proc, strict=args.data.strict, tally=tally, title=title)
+    rows = encode_all(samples, encode, tally=tally, title=title, let_go=let_go)
     return PackedRows(rows, capacity) if capacity else rows
+
+
+def counted(stream: IterableDataset[list[Example]]) -> CountedStream:
+    """A stream with its length, which a schedule without --max_steps must know: one pass over it before training."""
+    logs.info("--streaming without --max_steps: the rows are read and encoded once to count them")
+    found = CountedStream(stream, sum(1 for _ in stream))
+    logs.info(f"--streaming: {len(found):,} items in each epoch")
+    return found
 
 
 def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:

@@ -77,25 +77,26 @@ class Columns:
         self.seen: set[str] = set()  # all column names so far, in lower case
         self.notes: dict[tuple[str, str, str], Note] = {}  # (file, kind, columns) → note
         self._file = ""
-        self._plans: dict[tuple[str, ...], Plan] = {}
+        self._plans: dict[tuple[bool, tuple[str, ...]], Plan] = {}
         self._told: set[str] = set()
 
-    def __call__(self, values: dict[str, Any], origin: Origin) -> Sample:
+    def __call__(self, values: dict[str, Any], origin: Origin, *, renamed: bool = False) -> Sample:
+        """`renamed`: the mapping is done already, by a registered data set's conversion."""
         if origin.file != self._file:
             self._file, self._plans, self._told = origin.file, {}, set()
         present = tuple(key for key, value in values.items() if value is not None)
-        plan = self._plans.get(present)
+        plan = self._plans.get((renamed, present))
         if plan is None:
-            plan = self._plans[present] = self._make_plan(present, origin)
+            plan = self._plans[renamed, present] = self._make_plan(present, origin, renamed)
         for note in plan.notes:
             note.count += 1
         return self._sample(plan, values, origin)
 
     # Columns to plan
 
-    def _make_plan(self, present: tuple[str, ...], origin: Origin) -> Plan:
+    def _make_plan(self, present: tuple[str, ...], origin: Origin, renamed: bool) -> Plan:
         self.seen.update(column.lower() for column in present)
-        names = self._renamed(present, origin)
+        names = {column.lower(): column for column in present} if renamed else self._renamed(present, origin)
         notes: list[Note] = []
         query, response = ALIASES["query"], ALIASES["response"]
         if self.task == "seq_cls":
@@ -186,7 +187,7 @@ class Columns:
         for column in unused:
             near = [] if column.lower() in NAMES else difflib.get_close_matches(column.lower(), free, n=1, cutoff=0.78)
             if near:
-                what = f"column {column!r} is not known and not used; did you mean {near[0]!r}?"
+                what = f"column {column!r} is not known and not used (did you mean {near[0]!r}?)"
                 mend = f"rename it in the file, or with --columns '{json.dumps({column: near[0]})}'"
                 notes.append(self._note("misspelt column", column, what, mend, origin))
                 if column in fresh:

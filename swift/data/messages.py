@@ -72,6 +72,8 @@ def _message(item: dict[str, Any], role: Any, number: int) -> Message:
         near = did_you_mean(low, list(ROLE_NAMES))
         raise RowSkipped("unknown role", f"message {number} has role {role!r}; expected {', '.join(ROLES[:-1])} or {ROLES[-1]}{near}")
     where = f"message {number} ({known})"
+    if len(item) == 2 and low not in CALLS and isinstance(item.get("content"), str):  # most messages: nothing else to look for
+        return Message(known, text(item["content"], f"the content of {where}"))
     key = _first_key(item, CONTENT_KEYS)
     content = None if key is None else item[key]
     calls = item.get("tool_calls") or None

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from swift import logs
-from swift.data.columns import Columns, Task, to_row
-from swift.data.known import find_known
+from swift.data.columns import Columns, Task
+from swift.data.parts import Part, open_item
 from swift.data.sample import Sample
-from swift.data.source import Item, Row, find_files, parse_item, read_file
+from swift.data.samples import Samples
+from swift.data.source import Item, parse_item
 from swift.data.tally import Pass, Recurring, Tally, nothing_left, row_error
 from swift.errors import DataError, UsageError
 from swift.registry import did_you_mean
@@ -26,43 +25,11 @@ if TYPE_CHECKING:
     from swift.args.base import DataArgs, HubArgs
 
 
-class Samples(Sequence[Sample]):
-    """Samples in memory; rows that are drawn several times are held once."""
-
-    def __init__(self, rows: Iterable[Sample] = ()) -> None:
-        self._rows = list(rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    @overload
-    def __getitem__(self, at: int) -> Sample: ...
-    @overload
-    def __getitem__(self, at: slice) -> Samples: ...
-    def __getitem__(self, at: int | slice) -> Sample | Samples:
-        return Samples(self._rows[at]) if isinstance(at, slice) else self._rows[at]
-
-    def __iter__(self) -> Iterator[Sample]:
-        return iter(self._rows)
-
-    def __add__(self, other: Samples) -> Samples:
-        return Samples([*self._rows, *other._rows])
-
-    def select(self, indices: Iterable[int]) -> Samples:
-        return Samples([self._rows[index] for index in indices])
-
-    def write(self, path: Path) -> None:
-        """Write JSON lines that read back as the same samples."""
-        with path.open("w", encoding="utf-8") as file:
-            for sample in self._rows:
-                file.write(json.dumps(to_row(sample), ensure_ascii=False, default=str) + "\n")
-
-
 class SampleStream:
     """Samples read anew at each iteration, in the same order. Each row is counted the first time it is reached."""
 
     def __init__(self, items: Sequence[Item], data: DataArgs, hub_args: HubArgs, *, task: Task, tally: Tally) -> None:
-        self._sources = [(item, find_files(item, hub_args, force_download=data.download_mode == "force_redownload")) for item in items]
+        self._sources = [(item, open_item(item, data, hub_args)) for item in items]
         self._data, self._tally, self._recurring = data, tally, Recurring(tally)
         self._task: Task = task
 
@@ -79,9 +46,8 @@ class SampleStream:
 
     def _read(self, tally: Tally | Pass) -> Iterator[Sample]:
         columns = _columns(self._data, self._task)
-        for item, files in self._sources:
-            rows = (row for file in files for row in read_file(file))
-            yield from islice(_convert(item, rows, columns, self._data, tally), item.count)
+        for item, parts in self._sources:
+            yield from islice(_convert(parts, columns, self._data, tally), item.count)
 
 
 @dataclass(slots=True)
@@ -93,15 +59,16 @@ class Loaded:
     tally: Tally = field(default_factory=Tally)
 
 
-def load_samples(data: DataArgs, hub_args: HubArgs, *, task: Task) -> Loaded:
+def load_samples(data: DataArgs, hub_args: HubArgs, *, task: Task, answering: bool | None = None) -> Loaded:
     """Read, convert, sample and split every data set of a run. Raises DataError where no row is left.
 
-    `infer` wants rows to answer: those of --val_dataset, or the validation part of --dataset.
+    `answering` (with task `infer` it is true) wants rows to answer: those of --val_dataset, or the validation part of --dataset.
     """
+    answering = task == "infer" if answering is None else answering
     if not data.dataset and not data.val_dataset:
         raise UsageError("no data set was given; name one with --dataset, e.g. --dataset swift/self-cognition or --dataset train.jsonl")
     tally = Tally("rows")
-    train_items = [] if task == "infer" and data.val_dataset else [parse_item(word) for word in data.dataset]
+    train_items = [] if answering and data.val_dataset else [parse_item(word) for word in data.dataset]
     val_items = [parse_item(word) for word in data.val_dataset]
     if data.streaming:
         train, val = (_stream(items, data, hub_args, task, tally) for items in (train_items, val_items))
@@ -117,16 +84,14 @@ def load_samples(data: DataArgs, hub_args: HubArgs, *, task: Task) -> Loaded:
             train_part, val_part = divide(rows, item, share, state)
             trains, vals = trains + train_part, vals + val_part
     _tell_unmapped(columns, data)
-    if task != "infer" and not trains:
+    if not answering and not trains:
         raise DataError("no row is left to train on: --split_dataset_ratio 1 makes all of them validation rows")
     return Loaded(trains or None, vals or None, tally)
 
 
 def read_samples(word: str, data: DataArgs, hub_args: HubArgs, columns: Columns, tally: Tally) -> Iterator[Sample]:
     """The samples of one word of --dataset in the files' order, neither drawn from nor split; what is skipped goes into `tally`."""
-    item = parse_item(word)
-    files = find_files(item, hub_args)
-    yield from _convert(item, (row for file in files for row in read_file(file)), columns, replace(data, strict=False), tally)
+    yield from _convert(open_item(parse_item(word), data, hub_args), columns, replace(data, strict=False), tally)
 
 
 def divide(rows: Samples, item: Item, ratio: float, state: np.random.RandomState) -> tuple[Samples, Samples]:
@@ -144,7 +109,8 @@ def divide(rows: Samples, item: Item, ratio: float, state: np.random.RandomState
         logs.info(f"{item.name}: {min(len(rows), count)} rows are too few to split (--split_dataset_ratio {ratio:g}); all are trained on")
         return draw(rows, count, state), Samples()
     order = np.random.default_rng(state.randint(2**31)).permutation(len(rows))
-    return draw(rows.select(order[num_val:]), num_train, state), rows.select(order[:num_val])
+    # held apart, so that the rows to judge by do not keep the others in memory
+    return draw(rows.select(order[num_val:]), num_train, state), rows.select(order[:num_val]).apart()
 
 
 def draw(rows: Samples, count: int, state: np.random.RandomState) -> Samples:
@@ -152,10 +118,10 @@ def draw(rows: Samples, count: int, state: np.random.RandomState) -> Samples:
     copies, remainder = divmod(count, len(rows))
     if copies and remainder:
         logs.warning(f"{count:,} rows are drawn from {len(rows):,}: each comes {copies} times, and {remainder:,} random ones once more")
-    indices = list(range(len(rows))) * copies
-    if remainder:
-        indices += state.permutation(len(rows))[:remainder].tolist()
-    return rows.select(indices)
+    if copies == 1 and not remainder:
+        return rows
+    drawn = state.permutation(len(rows))[:remainder] if remainder else []
+    return rows.select(np.concatenate([np.tile(np.arange(len(rows)), copies), np.asarray(drawn, np.int64)]))
 
 
 def shuffled(samples: Iterable[Sample], size: int, seed: int) -> Iterator[Sample]:
@@ -187,9 +153,9 @@ def _stream(items: list[Item], data: DataArgs, hub_args: HubArgs, task: Task, ta
 
 def _read_item(item: Item, data: DataArgs, hub_args: HubArgs, columns: Columns, tally: Tally, *, said: bool) -> Samples:
     """The rows of one item; `said`: with a line of counts of its own, since the run's adds up several."""
-    files = find_files(item, hub_args, force_download=data.download_mode == "force_redownload")
+    parts = open_item(item, data, hub_args)
     own = Tally(item.name)
-    rows = Samples(_convert(item, (row for file in files for row in read_file(file)), columns, data, own))
+    rows = Samples(_convert(parts, columns, data, own))
     tally.merge(own)
     if said:
         logs.info(own.lines()[0])
@@ -198,24 +164,21 @@ def _read_item(item: Item, data: DataArgs, hub_args: HubArgs, columns: Columns, 
     return rows
 
 
-def _convert(item: Item, rows: Iterable[Row], columns: Columns, data: DataArgs, tally: Tally | Pass) -> Iterator[Sample]:
-    known = find_known(item.name)
-    for values, origin in rows:
-        try:
-            if isinstance(values, RowSkipped):
-                raise values
-            if known is not None:
-                values = known(values, data)
-                if values is None:
-                    raise RowSkipped("left out by the data set's own conversion")
-            sample = columns(values, origin)
-        except RowSkipped as skip:
-            if data.strict:
-                raise row_error(skip, origin, tally) from None
-            tally.skip(skip.reason, origin, skip.detail)
-            continue
-        tally.keep()
-        yield sample
+def _convert(parts: Iterable[Part], columns: Columns, data: DataArgs, tally: Tally | Pass) -> Iterator[Sample]:
+    for part in parts:
+        for values, origin in part.rows():
+            try:
+                if isinstance(values, RowSkipped):
+                    raise values
+                sample = columns(values, origin, renamed=part.renamed)
+            except RowSkipped as skip:
+                if data.strict:
+                    raise row_error(skip, origin, tally) from None
+                tally.skip(skip.reason, origin, skip.detail)
+                continue
+            tally.keep()
+            yield sample
+        columns.mapped |= part.mapped
 
 
 def _tell_unmapped(columns: Columns, data: DataArgs) -> None:

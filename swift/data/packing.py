@@ -62,7 +62,7 @@ class PackedRows:
     """
 
     def __init__(self, rows: Rows, capacity: int) -> None:
-        self._rows = rows
+        self.rows = rows
         self.capacity = capacity
         self.packs = first_fit_decreasing(rows.lengths, capacity)
         self.lengths: np.ndarray = np.array([rows.lengths[members].sum() for members in self.packs], np.int64)
@@ -73,7 +73,7 @@ class PackedRows:
         return len(self.packs)
 
     def __getitem__(self, index: int) -> list[Example]:
-        return [example for member in self.packs[index] for example in self._rows[member]]
+        return [example for member in self.packs[index] for example in self.rows[member]]
 
 
 class PackedStream(IterableDataset[list[Example]]):
@@ -84,13 +84,13 @@ class PackedStream(IterableDataset[list[Example]]):
 
     def __init__(self, stream: Iterable[list[Example]], capacity: int, buffer: int = 1024) -> None:
         super().__init__()
-        self._stream, self._capacity, self._buffer = stream, capacity, max(buffer, 1)
+        self.stream, self.capacity, self.buffer = stream, capacity, max(buffer, 1)
 
     def __iter__(self) -> Iterator[list[Example]]:
         waiting: list[Example] = []
-        for examples in self._stream:
+        for examples in self.stream:
             waiting += examples
-            if len(waiting) >= self._buffer:
+            if len(waiting) >= self.buffer:
                 packs = self._packed(waiting)
                 last = packs.pop() if len(packs) > 1 else []
                 yield from packs
@@ -98,5 +98,5 @@ class PackedStream(IterableDataset[list[Example]]):
         yield from self._packed(waiting)
 
     def _packed(self, examples: list[Example]) -> list[list[Example]]:
-        bins = first_fit_decreasing([len(example["input_ids"]) for example in examples], self._capacity)
+        bins = first_fit_decreasing([len(example["input_ids"]) for example in examples], self.capacity)
         return [[examples[index] for index in members] for members in bins]

@@ -10,10 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
-from swift import hub, logs
-from swift.args.paths import MOST_ROWS
+from swift import hub, nano
+from swift.args.paths import DatasetItem, dataset_item, exists, is_path_like
+from swift.data.folder import KINDS, files_of_item, kind_of
+from swift.data.known import refuse_misspelt
 from swift.data.sample import Origin
 from swift.errors import DataError, UsageError, need
 from swift.template.encoded import RowSkipped
@@ -23,75 +25,67 @@ if TYPE_CHECKING:
 
 Row = tuple["dict[str, Any] | RowSkipped", Origin]  # RowSkipped: the row is there but is no set of columns
 
-KINDS = ("jsonl", "json", "csv", "tsv", "txt", "parquet")
-OTHER_SPLITS = {"test", "validation", "valid", "val", "dev", "eval"}
-NOT_ROWS = re.compile(r"(dataset_info|.*_infos|config|dataset_dict|state)\.json|(requirements|licen[cs]e|readme).*\.txt", re.IGNORECASE)
-
 csv.field_size_limit(2**31 - 1)  # the default refuses cells over 128 kB
 
 
-class Item(NamedTuple):
-    """One word of --dataset or --val_dataset."""
-
-    name: str  # path or id
-    subsets: tuple[str, ...] = ()
-    count: int | None = None
+Item = DatasetItem  # one word of --dataset or --val_dataset
 
 
 def parse_item(word: str) -> Item:
     """Split `name:subset1/subset2#count`. What exists on disk is a name, whatever characters it has."""
-    if _exists(word):
-        return Item(word)
-    name, count = word, None
-    if "#" in word:
-        name, _, digits = word.rpartition("#")
-        if not digits.strip().isdecimal() or not 1 <= int(digits[:20]) <= MOST_ROWS:
-            raise UsageError(f"--dataset {word}: {digits[:20]!r} after # must be a number of rows from 1 to {MOST_ROWS:,}")
-        count = int(digits)
-    if _exists(name) or ":" not in name:
-        return Item(name, (), count)
-    name, _, subsets = name.partition(":")
-    return Item(name, tuple(part.strip() for part in subsets.split("/") if part.strip()), count)
+    try:
+        return dataset_item(word)
+    except ValueError as wrong:
+        raise UsageError(f"--dataset {wrong}") from None
 
 
 def is_path(name: str) -> bool:
     """Whether a name means a file or folder here, never a hub id (rulings 11)."""
-    return _exists(name) or name.startswith((".", "/", "~")) or _kind(name) is not None
+    return exists(name) or is_path_like(name)
 
 
 def describe(word: str, hub_args: HubArgs) -> str:
     """Where an item would come from, for the plan of a dry run: no network, nothing read."""
     item = parse_item(word)
     if is_path(item.name):
-        return "local" if _exists(item.name) else "missing"
+        return "local" if exists(item.name) else "missing"
     if _builtin(item.name):
         return "built in"
+    refuse_misspelt(item.name, nano.names())
     return "cached" if hub.cached(item.name, "dataset", hub_args) else "to be downloaded"
 
 
 def find_files(item: Item, hub_args: HubArgs, *, force_download: bool = False) -> list[Path]:
-    """The data files of an item, in the order they are read."""
-    path = Path(item.name).expanduser()
-    if not is_path(item.name):
-        found = _builtin(item.name)
-        if found is None and "/" not in item.name and not hub_args.use_hf:
-            raise DataError(f"{item.name!r} is neither a file or folder here nor an id such as swift/self-cognition{_near(path)}")
-        path = found or hub.download(item.name, "dataset", hub_args, force=force_download)
-    if not path.exists():
-        raise DataError(f"{item.name}: no such file or folder{_near(path)}")
+    """The data files of an item that nothing is registered about, in the order they are read."""
+    path = locate(item.name, hub_args, force_download=force_download)
     if path.is_dir():
-        return _folder_files(path, item)
+        return files_of_item(path, item.name, item.subsets)
     if item.subsets:
         raise DataError(f"{item.name} is a file and has no subset {'/'.join(item.subsets)!r}; remove what follows the colon")
-    if _kind(path.name) is None:
-        raise DataError(f"{path}: files of this kind cannot be read; known are {', '.join(KINDS)}, each also as .gz")
     return [path]
+
+
+def locate(name: str, hub_args: HubArgs, *, revision: str | None = None, force_download: bool = False) -> Path:
+    """The folder or file that a path, a built-in id or a hub id means, fetched where it must be."""
+    path = Path(name).expanduser()
+    if not is_path(name):
+        found = _builtin(name)
+        if found is None and "/" not in name and not hub.uses_hf(hub_args):
+            raise DataError(f"{name!r} is neither a file or folder here nor an id such as swift/self-cognition{_near(path)}")
+        if found is None:
+            refuse_misspelt(name, nano.names())
+        path = found or hub.download(name, "dataset", hub_args, revision=revision, force=force_download)
+    if not path.exists():
+        raise DataError(f"{name}: no such file or folder{_near(path)}")
+    if path.is_file() and kind_of(path.name) is None:
+        raise DataError(f"{path}: files of this kind cannot be read; known are {', '.join(KINDS)}, each also as .gz")
+    return path
 
 
 def read_file(path: Path) -> Iterator[Row]:
     """Yield the rows of one file. A file that is broken or without rows is a DataError."""
     read = {"jsonl": _read_json, "json": _read_json, "csv": _read_table, "tsv": _read_table, "txt": _read_text, "parquet": _read_parquet}
-    kind = _kind(path.name)
+    kind = kind_of(path.name)
     assert kind is not None
     empty = True
     try:
@@ -110,24 +104,8 @@ def read_file(path: Path) -> Iterator[Row]:
 # Finding
 
 
-def _exists(name: str) -> bool:
-    try:
-        return bool(name) and Path(name).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):  # a name too long for a path, a NUL, ~nobody
-        return False
-
-
-def _kind(name: str) -> str | None:
-    ending = name.lower().removesuffix(".gz").rpartition(".")[2]
-    return ending if ending in KINDS and "." in name else None
-
-
 def _builtin(name: str) -> Path | None:
-    if not name.lower().startswith("swift/"):
-        return None
-    from swift.nano import dataset_path  # built-in data sets are looked up only for ids that can be one
-
-    return dataset_path(name)
+    return nano.dataset_path(name) if name.lower().startswith("swift/") else None
 
 
 def _near(path: Path) -> str:
@@ -137,67 +115,6 @@ def _near(path: Path) -> str:
     if near:
         return f"; near it: {', '.join(str(folder / name) for name in near)}"
     return f"; the folder {folder} does not exist" if not folder.is_dir() else ""
-
-
-def _folder_files(folder: Path, item: Item) -> list[Path]:
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and _kind(path.name)
-        and not NOT_ROWS.fullmatch(path.name)
-        and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
-    ]
-    if not files:
-        raise DataError(f"{item.name}: no data file ({', '.join(KINDS)}) is in the folder")
-    subsets = item.subsets
-    if subsets in ((), ("all",)) and not any(_in_subset(path, folder, "all") for path in files if subsets):
-        chosen = [path for path in files if _in_subset(path, folder, "default")] if not subsets else []
-        return _train_files(_one_kind(chosen or files, item), item)
-    found = []
-    for subset in subsets:
-        of_subset = [path for path in files if _in_subset(path, folder, subset)]
-        if not of_subset:
-            known = sorted({name for path in files for name in _subset_names(path, folder)})
-            near = difflib.get_close_matches(subset, known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise DataError(f"{item.name}: there is no subset {subset!r}{hint} Sub-folders and files: {', '.join(known[:20])}")
-        found += _one_kind(of_subset if subset.lower() in OTHER_SPLITS else _train_files(of_subset, item), item)
-    return list(dict.fromkeys(found))
-
-
-def _subset_names(path: Path, folder: Path) -> list[str]:
-    """A file's sub-folders and its stem, the stem also without what marks it as one part of several."""
-    inside = path.relative_to(folder)
-    stem = inside.name.split(".")[0]
-    return [*inside.parts[:-1], stem, re.sub(r"-\d+(-of-\d+)?$", "", stem)]
-
-
-def _in_subset(path: Path, folder: Path, subset: str) -> bool:
-    return subset in _subset_names(path, folder)
-
-
-def _one_kind(files: list[Path], item: Item) -> list[Path]:
-    """Folders often hold the same rows twice, or notes beside the rows: the most frequent kind is taken, txt only where alone."""
-    kinds = Counter(_kind(path.name) for path in files)
-    if len(kinds) == 1:
-        return files
-    kinds.pop("txt", None)
-    best = max(kinds, key=lambda kind: kinds[kind])
-    left = [path.name for path in files if _kind(path.name) != best]
-    logs.warn_once(f"{item.name}: only the {best} files are read; left out: {', '.join(left[:5])}{' …' if len(left) > 5 else ''}")
-    return [path for path in files if _kind(path.name) == best]
-
-
-def _train_files(files: list[Path], item: Item) -> list[Path]:
-    """Leave out what is named as a test or validation split, unless there is nothing else."""
-    split = {path: set(re.split(r"[^a-z]+", f"{path.parent.name}/{path.name}".lower())) & OTHER_SPLITS for path in files}
-    train = [path for path in files if not split[path]]
-    if not train or len(train) == len(files):
-        return files
-    names = sorted({name for path in files for name in split[path]})
-    logs.info_once(f"{item.name}: files of the splits {', '.join(names)} are left out; {item.name}:{names[0]} reads one")
-    return train
 
 
 # Reading
@@ -353,4 +270,4 @@ def _read_parquet(file: IO[bytes], name: str) -> Iterator[Row]:
         raise DataError(f"{name}: not a parquet file that can be read: {error}") from None
 
 
-__all__ = ["Item", "Row", "describe", "find_files", "is_path", "parse_item", "read_file"]
+__all__ = ["Item", "Row", "describe", "find_files", "is_path", "locate", "parse_item", "read_file"]

@@ -5,6 +5,10 @@ Reading counts in a run's Tally, encoding in a stage of it.
 
 from __future__ import annotations
 
+import json
+import os
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from swift.data.sample import Origin
@@ -28,6 +32,7 @@ class Tally:
     kept: int = 0
     skips: dict[str, Skips] = field(default_factory=dict)
     stages: list[Tally] = field(default_factory=list)
+    settle: Callable[[], None] | None = None  # brings home what other processes counted
 
     def stage(self, title: str) -> Tally:
         """A tally for rows that are judged once more, shown below this one's lines; its counts are not added to ours."""
@@ -45,9 +50,9 @@ class Tally:
     def keep(self, n: int = 1) -> None:
         self.kept += n
 
-    def skip(self, reason: str, origin: Origin | None = None, detail: str = "") -> None:
+    def skip(self, reason: str, origin: Origin | None = None, detail: str = "", n: int = 1) -> None:
         skips = self.skips.setdefault(reason, Skips())
-        skips.count += 1
+        skips.count += n
         if len(skips.examples) < EXAMPLES:
             skips.examples.append((origin, detail))
 
@@ -62,6 +67,8 @@ class Tally:
 
     def lines(self) -> list[str]:
         """For people: one line of counts, then one line a reason, the most frequent first."""
+        if self.settle is not None:
+            self.settle()
         head = f"{self.title}: {self.read:,} read, {self.kept:,} kept, {self.skipped:,} skipped"
         own = [head, *self.reasons()] if self.read or not self.stages else []
         return [*own, *(line for stage in self.stages for line in stage.lines())]
@@ -72,38 +79,75 @@ class Tally:
 
 
 class Recurring:
-    """The tally of a stream that is read over and over, or in part: a row is counted when the first pass reaches it."""
+    """The tally of rows that are met over and over, or in part, or in a DataLoader's processes: each counts once, by its number.
+
+    Another process than the one that made this writes what it met to a file that both hold open; `Tally.lines` brings it home.
+    """
 
     def __init__(self, tally: Tally) -> None:
-        self.tally, self.reached = tally, 0
+        self.tally, self._seen = tally, bytearray()
+        self._home, self._read = os.getpid(), 0
+        self._away = tempfile.TemporaryFile("ab+", buffering=0)  # noqa: SIM115 (open as long as rows are read)
+        tally.settle = self._settle
 
-    def begin(self) -> Pass:
-        return Pass(self)
+    def begin(self, start: int = 0, step: int = 1) -> Pass:
+        """One pass over the rows with the numbers start, start + step, …"""
+        return Pass(self, start, step)
+
+    def keep(self, number: int) -> None:
+        self._note([number])
+
+    def skip(self, number: int, reason: str, origin: Origin | None = None, detail: str = "") -> bool:
+        """Whether it is the first time."""
+        return self._note([number, reason, origin, detail])
+
+    def _note(self, met: list) -> bool:
+        new = self._count(met)
+        if new and os.getpid() != self._home:
+            os.write(self._away.fileno(), (json.dumps(met) + "\n").encode())  # O_APPEND: a line is whole whoever else writes
+        return new
+
+    def _count(self, met: list) -> bool:
+        number = met[0]
+        if number >= len(self._seen):
+            self._seen.extend(bytes(number + 1024 - len(self._seen)))
+        if self._seen[number]:
+            return False
+        self._seen[number] = 1
+        if len(met) == 1:
+            self.tally.keep()
+        else:
+            _, reason, origin, detail = met
+            self.tally.skip(reason, origin and Origin(*origin), detail)
+        return True
+
+    def _settle(self) -> None:
+        written = os.pread(self._away.fileno(), os.fstat(self._away.fileno()).st_size - self._read, self._read)
+        whole = written[: written.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for met in sorted(map(json.loads, whole.splitlines()), key=lambda met: met[0]):
+            self._count(met)
 
 
 class Pass:
-    """One pass over a stream; counts as a Tally does."""
+    """One pass over rows in their order; counts as a Tally does."""
 
-    def __init__(self, recurring: Recurring) -> None:
-        self._recurring, self._at = recurring, 0
+    def __init__(self, recurring: Recurring, start: int, step: int) -> None:
+        self._recurring, self._at, self._step = recurring, start, step
 
     @property
     def skipped(self) -> int:
         return self._recurring.tally.skipped
 
     def keep(self) -> None:
-        if self._is_new():
-            self._recurring.tally.keep()
+        self._recurring.keep(self._next())
 
-    def skip(self, reason: str, origin: Origin | None = None, detail: str = "") -> None:
-        if self._is_new():
-            self._recurring.tally.skip(reason, origin, detail)
+    def skip(self, reason: str, origin: Origin | None = None, detail: str = "") -> bool:
+        return self._recurring.skip(self._next(), reason, origin, detail)
 
-    def _is_new(self) -> bool:
-        self._at += 1
-        new = self._at > self._recurring.reached
-        self._recurring.reached = max(self._at, self._recurring.reached)
-        return new
+    def _next(self) -> int:
+        number, self._at = self._at, self._at + self._step
+        return number
 
 
 def _first(skips: Skips) -> str:
@@ -116,10 +160,11 @@ def _first(skips: Skips) -> str:
     return f" ({file} row {', '.join(rows)}{more}{f': {detail}' if detail else ''})"
 
 
-def row_error(skip: RowSkipped, origin: Origin | None, tally: Tally | Pass) -> DataError:
+def row_error(skip: RowSkipped, origin: Origin | None, tally: Tally | Pass | Recurring) -> DataError:
     """The first bad row under `--strict true`."""
+    skipped = tally.tally.skipped if isinstance(tally, Recurring) else tally.skipped
     where = f"{origin}: " if origin else ""
-    so_far = f"; {tally.skipped:,} skipped so far" if tally.skipped else ""
+    so_far = f"; {skipped:,} skipped so far" if skipped else ""
     return DataError(
         f"{where}{skip.detail or skip.reason}.\nMend the row, or map columns with --columns. (--strict false skips such rows{so_far})"
     )

@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from swift.data.sample import Sample
 from swift.errors import UsageError
+from swift.template.tool_calls import Call
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,40 @@ def _entry(token: str, logprob: float) -> dict[str, Any]:
     return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", errors="replace"))}
 
 
-def logprobs_json(logprobs: list[TokenLogprob] | None) -> dict[str, Any] | None:
-    """The shape of OpenAI's API and of result files: {"content": [one entry per generated token]}."""
-    return None if logprobs is None else {"content": [one.as_json() for one in logprobs]}
+@dataclass(frozen=True)
+class ClassLogprobs:
+    """A classifier's: of what it answered (a class, or the set of those that hold), and of every class, likeliest first."""
+
+    answer: int | list[int]
+    logprob: float
+    classes: tuple[tuple[int, float], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        classes = [{"index": number, "logprob": logprob} for number, logprob in self.classes]
+        return {"index": self.answer, "logprob": self.logprob, "top_logprobs": classes}
+
+
+def logprobs_json(logprobs: Sequence[TokenLogprob | ClassLogprobs] | None) -> dict[str, Any] | None:
+    """The shape of OpenAI's API and of result files: {"content": [one entry per generated token]}; a classifier's is one entry, no list."""
+    if logprobs is None:
+        return None
+    entries = [one.as_json() for one in logprobs]
+    return {"content": entries[0] if len(logprobs) == 1 and isinstance(logprobs[0], ClassLogprobs) else entries}
 
 
 @dataclass
 class Completion:
-    """One whole answer. `token_ids` holds every generated token, the stop token too; `text` is without it."""
+    """One whole answer. `token_ids` holds every generated token, the stop token too; `text` is without it.
+
+    `calls` are what it asks of tools, where the sample had some; they stand in the text as well.
+    """
 
     text: str
     token_ids: list[int]
     finish_reason: FinishReason
-    logprobs: list[TokenLogprob] | None
+    logprobs: Sequence[TokenLogprob | ClassLogprobs] | None
     prompt_tokens: int
+    calls: tuple[Call, ...] = ()
 
 
 @dataclass
@@ -96,10 +117,11 @@ class Chunk:
     text: str
     index: int = 0  # which of a sample's n answers
     token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] | None = None
+    logprobs: Sequence[TokenLogprob | ClassLogprobs] | None = None
     finish_reason: FinishReason | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0  # so far
+    calls: tuple[Call, ...] = ()  # with the last chunk, as of Completion
 
 
 class Engine(Protocol):

@@ -12,6 +12,7 @@ from typing import Any
 from swift.data.sample import ROLES, Message, Sample
 from swift.engines.engine import Chunk, Completion, Sampling, logprobs_json
 from swift.errors import DataError, UsageError
+from swift.template.tool_calls import Call
 
 MEDIA = ("images", "audios", "videos")
 
@@ -42,10 +43,11 @@ def to_sample(request: InferRequest | dict[str, Any] | Sample) -> Sample:
         return request
     if isinstance(request, dict):
         request = from_row(request)
-    given = [name for name in (*MEDIA, "objects") if getattr(request, name)]
+    given = [name for name in MEDIA if getattr(request, name)]
     if given:
         raise UsageError(f"{', '.join(given)}: multimodal models are part of SWIFT but not built yet; requests hold text only")
-    return Sample([_message(number, message) for number, message in enumerate(request.messages, 1)], tools=_tools(request.tools))
+    messages = [_message(number, message) for number, message in enumerate(request.messages, 1)]
+    return Sample(messages, tools=_tools(request.tools), extra={"objects": request.objects} if request.objects else {})
 
 
 def from_row(row: dict[str, Any]) -> InferRequest:
@@ -228,10 +230,16 @@ class ChatCompletionStreamResponse(_Json):
 def response(model: str, answers: list[Completion]) -> ChatCompletionResponse:
     """The n answers to one request as one response; their tokens are summed."""
     choices = [
-        ChatCompletionResponseChoice(index, ChatMessage("assistant", answer.text), answer.finish_reason, logprobs_json(answer.logprobs))
+        ChatCompletionResponseChoice(
+            index, ChatMessage("assistant", answer.text, _calls(answer.calls)), answer.finish_reason, logprobs_json(answer.logprobs)
+        )
         for index, answer in enumerate(answers)
     ]
     return ChatCompletionResponse(model, choices, _usage(answers[0].prompt_tokens, sum(len(answer.token_ids) for answer in answers)))
+
+
+def _calls(calls: tuple[Call, ...]) -> list[ChatCompletionMessageToolCall] | None:
+    return [ChatCompletionMessageToolCall(Function(call.name, call.arguments)) for call in calls] or None
 
 
 def stream_responses(model: str, chunks: Iterator[Chunk | None]) -> Iterator[ChatCompletionStreamResponse | None]:
@@ -243,7 +251,7 @@ def stream_responses(model: str, chunks: Iterator[Chunk | None]) -> Iterator[Cha
             yield None
             continue
         counts[chunk.index] = chunk.completion_tokens
-        delta = DeltaMessage("assistant", chunk.text)
+        delta = DeltaMessage("assistant", chunk.text, _calls(chunk.calls))
         choice = ChatCompletionResponseStreamChoice(chunk.index, delta, chunk.finish_reason, logprobs_json(chunk.logprobs))
         yield ChatCompletionStreamResponse(model, [choice], _usage(chunk.prompt_tokens, sum(counts.values())), identity, created=created)
 

@@ -15,8 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from swift import logs
 from swift.args import saved
+from swift.engines.classify import stored_problem
 from swift.errors import ModelError, UsageError
 from swift.hub import download
+from swift.models.classifier import fit_to, is_classifier
 from swift.models.load import DTYPES, load_model, load_processor
 from swift.models.match import find_model
 from swift.template.build import build_template
@@ -50,7 +52,7 @@ def merge_adapters(
     if is_fresh(output, folders):
         logs.info(f"{output} is newer than the adapter and used as it is; delete it to merge again")
         return output
-    info = find_model(model, hub)
+    info = find_model(model, hub, max_length=template.max_length)
     if "quantization_config" in info.config:
         raise ModelError(
             f"{info.name} is quantized, and quantized weights cannot take an adapter in; merge into the original model (--model)"
@@ -60,6 +62,8 @@ def merge_adapters(
     # In the type the weights are stored in, whatever this machine computes fastest: the merged model is to be no larger than its base.
     dtype = model.torch_dtype or (info.torch_dtype if info.torch_dtype in DTYPES else None)
     base = load_model(info, replace(model, device_map="cpu", torch_dtype=dtype), training=False)
+    if is_classifier(base):
+        fit_to(base, tokenizer, stored_problem(folders))
     adapted = load_adapters(base, [str(folder) for folder in folders])
     assert isinstance(adapted, PeftModel)
     merged = compared_merge(adapted.eval(), tokenizer)
@@ -73,7 +77,7 @@ def as_trained(asked: TemplateArgs, adapter: Path) -> TemplateArgs:
     if not (adapter / saved.FILE).is_file():
         return asked
     values = saved.read(adapter)
-    names = [name for name in ("template", "system", "use_chat_template") if name in values]
+    names = [name for name in ("template", "template_backend", "system", "use_chat_template") if name in values]
     return replace(asked, **{name: values[name] for name in names})
 
 
@@ -130,8 +134,8 @@ def save(model: PreTrainedModel, template: Template, output: Path, folders: Sequ
     part = output.with_name(f"{output.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    template.save(part)
     model.save_pretrained(part, max_shard_size=max_shard_size)
+    template.save(part)  # after the model, whose generation_config.json does not know what ends a trained answer
     record = next((folder / saved.FILE for folder in folders if (folder / saved.FILE).is_file()), None)
     if record is not None:
         shutil.copyfile(record, part / saved.FILE)

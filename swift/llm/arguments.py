@@ -41,7 +41,7 @@ class BaseArguments:
         from swift.models.match import find_model
 
         command = self._command()
-        info = find_model(command.model, command.hub)
+        info = find_model(command.model, command.hub, max_length=command.template.max_length)
         return load_model(info, command.model, training=False), load_processor(info)
 
     def get_template(self, processor: Any) -> Any:
@@ -50,7 +50,7 @@ class BaseArguments:
         from swift.template.build import build_template
 
         command = self._command()
-        return build_template(find_model(command.model, command.hub), processor, command.template)
+        return build_template(find_model(command.model, command.hub, max_length=command.template.max_length), processor, command.template)
 
     def _command(self) -> InferCommand:
         """As `swift infer` would read this checkpoint: a folder with weights of its own (full, merged) is the model itself."""

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from swift.args.base import DataArgs, HubArgs, ModelArgs, TemplateArgs
 from swift.data.columns import to_row
 from swift.data.mix import Samples, SampleStream, load_samples
@@ -32,11 +34,34 @@ def get_model_tokenizer(
     revision: str | None = None,
     model_type: str | None = None,
     attn_impl: Any = None,
+    task_type: str | None = None,
+    num_labels: int | None = None,
+    max_memory: dict[Any, Any] | None = None,
+    rope_scaling: Any = None,
+    max_length: int | None = None,
+    model_kwargs: dict[str, Any] | None = None,
+    trust_remote_code: bool = False,
 ) -> tuple[Any, Any]:
-    """(model, tokenizer); the model is None where `load_model` is false."""
+    """(model, tokenizer); the model is None where `load_model` is false, a classifier with `num_labels`.
+
+    `rope_scaling` ("linear", "dynamic", "yarn") stretches positions for rows of `max_length` tokens.
+    """
     dtype = None if torch_dtype is None else str(torch_dtype).removeprefix("torch.")
-    model = ModelArgs(model_id_or_path, model_type, revision, dtype, attn_impl, device_map)  # type: ignore[arg-type]
-    info = find_model(model, HubArgs(bool(use_hf), hub_token))
+    model = ModelArgs(
+        model_id_or_path,
+        model_type,
+        revision,
+        dtype,  # type: ignore[arg-type]
+        attn_impl,
+        device_map,
+        max_memory,
+        rope_scaling,
+        task_type=task_type,  # type: ignore[arg-type]
+        num_labels=num_labels,
+        model_kwargs=model_kwargs,
+        trust_remote_code=trust_remote_code,
+    )
+    info = find_model(model, HubArgs(bool(use_hf), hub_token), max_length=max_length)
     return (load_weights(info, model, training=False) if load_model else None), load_processor(info)
 
 
@@ -78,6 +103,7 @@ def load_dataset(
     *,
     split_dataset_ratio: float = 0.0,
     seed: int | None = None,
+    num_proc: int = 1,
     streaming: bool = False,
     use_hf: bool | None = None,
     hub_token: str | None = None,
@@ -93,6 +119,7 @@ def load_dataset(
         dataset=[datasets] if isinstance(datasets, str) else list(datasets),
         split_dataset_ratio=split_dataset_ratio,
         data_seed=42 if seed is None else seed,
+        dataset_num_proc=num_proc,
         streaming=streaming,
         download_mode=download_mode,
         columns=columns,
@@ -109,6 +136,17 @@ def _rows(samples: Samples | SampleStream | None) -> Rows | None:
     if samples is None:
         return None
     return [to_row(sample) for sample in samples] if isinstance(samples, Samples) else map(to_row, samples)
+
+
+def sample_dataset(rows: list[dict[str, Any]], n: int | None, seed: int = 42) -> list[dict[str, Any]]:
+    """`n` rows as `--dataset name#n` draws them: whole copies in order, then a random remainder. None: all of them."""
+    if n is None:
+        return rows
+    if not rows or n < 1:
+        raise UsageError(f"sample_dataset: {n} rows cannot be drawn from {len(rows)}")
+    copies, remainder = divmod(n, len(rows))
+    drawn = np.random.RandomState(seed).permutation(len(rows))[:remainder]
+    return rows * copies + [rows[at] for at in drawn]
 
 
 def safe_snapshot_download(

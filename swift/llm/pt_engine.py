@@ -8,12 +8,15 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from peft import PeftModel
 from tqdm import tqdm
 
 from swift.args.base import HubArgs
 from swift.args.parse import from_kwargs
 from swift.data.sample import Sample
+from swift.engines.classify import ClassifierEngine
 from swift.engines.engine import Chunk, Completion, Sampling
+from swift.engines.load import load_engine
 from swift.engines.protocol import (
     ChatCompletionResponse,
     ChatCompletionStreamResponse,
@@ -27,13 +30,14 @@ from swift.engines.pt import engine as pt
 from swift.engines.pt.adapters import AdapterRequest
 from swift.errors import UsageError
 from swift.hub import download
+from swift.models.classifier import is_classifier
 
 NOT_BUILT = "is part of SWIFT but not built yet; leave it out"
 _END = object()
 
 
 class PtEngine:
-    """Answers with a transformers model in this process.
+    """Answers with a transformers model in this process; a classifier answers with the number of a class, or with a score.
 
     `default_template` may be replaced; `strict = False` puts the reason in the place of an answer that cannot be given.
     """
@@ -46,6 +50,8 @@ class PtEngine:
         adapters: str | Sequence[str] | None = None,
         max_batch_size: int | None = None,
         model_type: str | None = None,
+        task_type: str | None = None,
+        num_labels: int | None = None,
         use_hf: bool | None = None,
         revision: str | None = None,
         hub_token: str | None = None,
@@ -67,6 +73,8 @@ class PtEngine:
             "torch_dtype": None if torch_dtype is None else str(torch_dtype).removeprefix("torch."),
             "adapters": [adapters] if isinstance(adapters, str) else list(adapters or []) or None,
             "model_type": model_type,
+            "task_type": task_type,
+            "num_labels": num_labels,
             "use_hf": use_hf,
             "model_revision": revision,
             "hub_token": hub_token,
@@ -75,17 +83,19 @@ class PtEngine:
         }
         args = from_kwargs("infer", **{name: value for name, value in flags.items() if value is not None})
         self._hub: HubArgs = args.hub
-        self._start(pt.PtEngine.load(args.model, args.hub, args.template, adapters=args.adapter.adapters, max_batch_size=max_batch_size))
+        self._start(load_engine(args.model, args.hub, args.template, adapters=args.adapter.adapters, max_batch_size=max_batch_size))
 
     @classmethod
     def from_model_template(cls, model: Any, template: Any, *, max_batch_size: int | None = None) -> PtEngine:
         """An engine on a model and a template that are there already."""
         made = cls.__new__(cls)
         made._hub = HubArgs()
-        made._start(pt.PtEngine(model, template, template.tokenizer, max_batch_size=max_batch_size))
+        inner = model.get_base_model() if isinstance(model, PeftModel) else model
+        kind = ClassifierEngine if is_classifier(inner) else pt.PtEngine
+        made._start(kind(model, template, template.tokenizer, max_batch_size=max_batch_size))
         return made
 
-    def _start(self, engine: pt.PtEngine) -> None:
+    def _start(self, engine: pt.PtEngine | ClassifierEngine) -> None:
         self._engine, self.strict = engine, True
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task | None = None

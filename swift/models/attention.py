@@ -34,6 +34,7 @@ def varlen_attention(
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
     segment_lengths: tuple[int, ...] | None = None,
+    s_aux: Tensor | None = None,
     eager: bool = False,
     **_: object,
 ) -> tuple[Tensor, None]:
@@ -41,8 +42,9 @@ def varlen_attention(
 
     With `cu_seq_lens_q`, B is 1 and T is the sum of all samples. `max_length_q` is the true longest sample: the kernel never writes
     what lies beyond it. `segment_lengths` is the same as `cu_seq_lens_q` as Python numbers, so that the CPU road need not copy back.
+    `s_aux` (H,) are sinks, scores of a token that is not there (gpt-oss).
     """
-    one = partial(_one_segment, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap, eager=eager)
+    one = partial(_one_segment, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap, sinks=s_aux, eager=eager)
     if cu_seq_lens_q is None:
         return one(query, key, value, attention_mask).transpose(1, 2), None
     lengths = list(segment_lengths) if segment_lengths is not None else cu_seq_lens_q.diff().tolist()
@@ -51,7 +53,14 @@ def varlen_attention(
         return torch.cat([one(q, k, v, None) for q, k, v in parts], 2).transpose(1, 2), None
     if torch.is_autocast_enabled("cuda"):  # rotary embeddings leave float32 where weights are; autocast knows fused kernels, not this one
         query, key, value = (x.to(torch.get_autocast_dtype("cuda")) for x in (query, key, value))
-    if max_length_q and not eager and softcap is None and dropout == 0.0 and query.dtype in (torch.float16, torch.bfloat16):
+    if (
+        max_length_q
+        and not eager
+        and softcap is None
+        and s_aux is None
+        and dropout == 0.0
+        and query.dtype in (torch.float16, torch.bfloat16)
+    ):
         return _torch_varlen(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
     return _padded(one, query, key, value, lengths), None
 
@@ -87,14 +96,15 @@ def _one_segment(
     window: int | None,
     softcap: float | None,
     eager: bool,
+    sinks: Tensor | None = None,
 ) -> Tensor:
     """(B, H, T, D) of rows that share one mask; causal where there is none."""
     length, kv_length = q.shape[2], k.shape[2]
     if mask is None and window is not None and kv_length > window:
         ahead = torch.arange(kv_length, device=q.device) - torch.arange(kv_length - length, kv_length, device=q.device)[:, None]
         mask = (ahead <= 0) & (ahead > -window)
-    if softcap is not None or eager:
-        return _written_out(q, k, v, mask, dropout, scaling, softcap)
+    if softcap is not None or sinks is not None or eager:
+        return _written_out(q, k, v, mask, dropout, scaling, softcap, sinks)
     return F.scaled_dot_product_attention(
         q,
         k,
@@ -108,9 +118,16 @@ def _one_segment(
 
 
 def _written_out(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float, scaling: float | None, softcap: float | None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    softcap: float | None,
+    sinks: Tensor | None,
 ) -> Tensor:
-    """softmax(cap(q kᵀ)) v. Gemma 2 caps attention scores with tanh, which no fused kernel of torch knows."""
+    """softmax(cap(q kᵀ)) v. Gemma 2 caps attention scores with tanh, gpt-oss has sinks: no fused kernel of torch knows them."""
     groups = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
     scores = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
@@ -119,7 +136,10 @@ def _written_out(
     if mask is None:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril(k.shape[2] - q.shape[2])
     scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
-    return F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout) @ v
+    if sinks is None:
+        return F.dropout(scores.softmax(-1, dtype=torch.float32).to(q.dtype), dropout) @ v
+    sunk = torch.cat([scores, sinks.view(1, -1, 1, 1).to(scores.dtype).expand(*scores.shape[:-1], 1)], -1)
+    return F.dropout(sunk.softmax(-1, dtype=torch.float32)[..., :-1].to(q.dtype), dropout) @ v
 
 
 def _mask(*args: object, attention_mask: Tensor | None = None, **kwargs: object) -> Tensor | None:

@@ -6,30 +6,20 @@ import json
 import struct
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from swift import hub as hubs
+from swift.args.base import HubArgs, ModelArgs
+from swift.args.paths import model_suffix
 from swift.errors import ModelError, UsageError
 from swift.models.families import model_specs
-from swift.models.spec import ModelSpec
+from swift.models.options import read_options
+from swift.models.rope import Rope, longest, parts, stretch
+from swift.models.spec import ModelSpec, last_part
+from swift.registry import did_you_mean
 
-if TYPE_CHECKING:
-    from swift.args.base import HubArgs, ModelArgs
-
-LENGTH_KEYS = (
-    "seq_length",
-    "max_position_embeddings",
-    "n_positions",
-    "model_max_length",
-    "seq_len",
-    "max_seq_len",
-    "max_sequence_length",
-    "max_seq_length",
-)
 DTYPE_KEYS = ("torch_dtype", "dtype", "params_dtype")
-LANGUAGE_PARTS = ("text_config", "llm_config", "language_config")
 
 
 @dataclass(frozen=True)
@@ -40,37 +30,45 @@ class ModelInfo:
     path: Path | None  # its folder; None when it is only known once downloaded
     spec: ModelSpec
     config: dict[str, Any] = field(default_factory=dict)  # config.json
-    max_length: int | None = None
+    max_length: int | None = None  # the longest row, with `rope` where that stretches it
     torch_dtype: str | None = None  # as config.json says
+    rope: Rope | None = None
+    options: dict[str, Any] = field(default_factory=dict)  # --model_kwargs, with defaults
+    args: ModelArgs = field(default_factory=ModelArgs)  # what was asked
 
 
-def find_model(model: ModelArgs, hub: HubArgs, *, download: bool = True) -> ModelInfo:
-    """The model's folder (fetched unless `download` is false) and its type.
+def find_model(model: ModelArgs, hub: HubArgs, *, download: bool = True, weights: bool = True, max_length: int | None = None) -> ModelInfo:
+    """The model's folder (fetched unless `download` is false) and its type; `max_length` is what --rope_scaling stretches it to.
 
+    `weights` false: its config and tokenizer are enough, and its weights are neither fetched nor asked for.
     The type is --model_type, or what the name says, or an args.json beside the weights, or config.json's architecture. Raises UsageError
     for an unknown --model_type and ModelError for a folder that holds no model.
     """
     if not model.model:
         raise UsageError("--model is missing: give a hub id or a folder, for example --model Qwen/Qwen2.5-7B-Instruct")
-    asked = model_specs[model.model_type] if model.model_type else None
-    name = model_name(model.model)
-    path = _folder(model, hub, download)
+    asked = _by_flag(model.model_type)
+    name = model_suffix(model.model)
+    spec = asked or _by_name(name)
+    path = _folder(model, hub, spec, download, weights)
     if path is None:
-        return ModelInfo(name, None, asked or _by_name(name) or model_specs["auto"])
+        spec = spec or model_specs["auto"]
+        return ModelInfo(name, None, spec, options=read_options(spec, model.model_kwargs), args=model)
     config = _config(path)
-    _need_weights(path)
-    spec = asked or _by_name(name) or _by_args(path) or _by_architecture(config)
-    return ModelInfo(name, path, spec, config, _max_length(config), _first(config, DTYPE_KEYS))
-
-
-def model_name(model: str) -> str:
-    """The last part of a path or id; a folder in the hub's cache is named after its repository, ModelScope's `___` is a dot."""
-    parts = [part for part in model.replace("\\", "/").split("/") if part not in ("", ".")]
-    for part, after in pairwise(parts):
-        if part.startswith("models--") and after == "snapshots":
-            return part.split("--")[-1]
-    name = parts[-1].partition(":")[0] if not is_path(model) else parts[-1] if parts else model
-    return name.replace("___", ".")
+    if weights:
+        _need_weights(path)
+    spec = spec or _by_args(path) or _by_config(config)
+    rope = stretch(config, model.rope_scaling, max_length)
+    return ModelInfo(
+        name,
+        path,
+        spec,
+        config,
+        rope.max_length if rope else longest(config),
+        _first(config, DTYPE_KEYS),
+        rope,
+        read_options(spec, model.model_kwargs),
+        model,
+    )
 
 
 def is_path(model: str) -> bool:
@@ -110,7 +108,7 @@ def check_model(info: ModelInfo) -> None:
 # where it is
 
 
-def _folder(model: ModelArgs, hub: HubArgs, download: bool) -> Path | None:
+def _folder(model: ModelArgs, hub: HubArgs, spec: ModelSpec | None, download: bool, weights: bool) -> Path | None:
     name = model.model or ""
     if name.lower() == "swift/nano":
         from swift import nano  # the embedded files; nothing else needs them
@@ -125,7 +123,35 @@ def _folder(model: ModelArgs, hub: HubArgs, download: bool) -> Path | None:
         raise ModelError(f"--model {name}: there is no such folder")
     if not download:
         return None
-    return hubs.download(name, "model", hub, revision=model.model_revision)
+    return _fetch(model, hub, spec, weights)
+
+
+def _fetch(model: ModelArgs, hub: HubArgs, spec: ModelSpec | None, weights: bool) -> Path:
+    """From the hub. Code that may not be run is said before gigabytes of weights have come for nothing."""
+    name = model.model or ""
+    ignore = spec.group_of(model_suffix(name)).ignore if spec else ()
+    try:
+        if weights and spec is not None and spec.remote_code and spec.loader is None and not model.trust_remote_code:
+            from swift.models.remote_code import runs_own_code
+
+            path = hubs.download(name, "model", hub, revision=model.model_revision, weights=False)
+            runs_own_code(path, _config(path), trusted=False)
+        return hubs.download(name, "model", hub, revision=model.model_revision, weights=weights, ignore=ignore)
+    except ModelError as error:
+        other = _id_there(name, spec, hub)
+        if other is None or "does not exist" not in str(error):
+            raise
+        raise ModelError(f"{error} There this model is called {other}.") from error
+
+
+def _id_there(name: str, spec: ModelSpec | None, hub: HubArgs) -> str | None:
+    """What a known model is called on the hub that is asked, where that is another id."""
+    last = model_suffix(name).lower()
+    for pair in spec.hub_ids if spec else []:
+        if any(last_part(known).lower() == last for known in pair if known):
+            there = pair.hugging_face if hubs.uses_hf(hub) else pair.modelscope
+            return there if there and "/" in there and there.lower() != name.partition(":")[0].lower() else None
+    return None
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -151,6 +177,13 @@ def _need_weights(path: Path) -> None:
 # what it is
 
 
+def _by_flag(kind: str | None) -> ModelSpec | None:
+    if kind is not None and kind not in model_specs:
+        near = did_you_mean(kind, list(model_specs)) or f"; {len(model_specs)} types are (swift/models/families, and plug-ins)"
+        raise UsageError(f"--model_type: {kind!r} is not known{near}")
+    return model_specs[kind] if kind is not None else None
+
+
 def _by_name(name: str) -> ModelSpec | None:
     return _by_type(_names().get(name.lower()))
 
@@ -168,7 +201,7 @@ def _names_of(types: tuple[str, ...]) -> dict[str, str]:
     table: dict[str, str] = {}
     for kind in types:
         for name in model_specs[kind].names:
-            table.setdefault(name.rpartition("/")[2].lower(), kind)
+            table.setdefault(name.lower(), kind)
     return table
 
 
@@ -184,27 +217,22 @@ def _by_args(path: Path) -> ModelSpec | None:
     return _by_type(kind)
 
 
-def _by_architecture(config: dict[str, Any]) -> ModelSpec:
-    """The one type of this architecture, or `auto` with those that share it: its chat template tells them apart (template/build.py)."""
+def _by_config(config: dict[str, Any]) -> ModelSpec:
+    """The one type of this architecture, or `auto` with those that share it: its chat template tells them apart (template/build.py).
+
+    Types that are known by no architecture are found by config.json's model_type.
+    """
     architecture = next(iter(config.get("architectures") or []), None)
     found = [spec for spec in model_specs.values() if architecture in spec.architectures]
+    found = found or [spec for spec in model_specs.values() if config.get("model_type") in spec.config_types]
     if len(found) == 1:
         return found[0]
     candidates = tuple((spec.type, spec.chat_format) for spec in found if spec.chat_format)
     return replace(model_specs["auto"], candidates=candidates)
 
 
-def _max_length(config: dict[str, Any]) -> int | None:
-    lengths = [part[key] for part in _parts(config) for key in LENGTH_KEYS if isinstance(part.get(key), int)]
-    return min(lengths, default=None)
-
-
 def _first(config: dict[str, Any], keys: tuple[str, ...]) -> str | None:
-    return next((str(part[key]).removeprefix("torch.") for part in _parts(config) for key in keys if part.get(key)), None)
-
-
-def _parts(config: dict[str, Any]) -> list[dict[str, Any]]:
-    return [config, *(config[key] for key in LANGUAGE_PARTS if isinstance(config.get(key), dict))]
+    return next((str(part[key]).removeprefix("torch.") for part in parts(config) for key in keys if part.get(key)), None)
 
 
 def _header(path: Path) -> set[str] | None:

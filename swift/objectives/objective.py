@@ -15,7 +15,7 @@ from swift.template.encoded import IGNORE
 if TYPE_CHECKING:
     from swift.data.sample import Sample
     from swift.objectives.policy import Policy
-    from swift.template.encoded import Encoded
+    from swift.template.encoded import Encoded, RowSkipped
     from swift.template.template import Template
 
 Example = dict[str, np.ndarray]  # input_ids, labels (T,) int64; weights (T,) float32
@@ -32,6 +32,8 @@ class Loss:
 
 class Objective(Protocol):
     def encode(self, sample: Sample, template: Template) -> Encoded: ...
+
+    def encode_many(self, samples: Sequence[Sample], template: Template) -> list[Encoded | RowSkipped]: ...
 
     def collate(self, items: Sequence[Sequence[Example]]) -> Batch: ...
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from swift.errors import ModelError
+from swift.models.rows import takes_rows_together
 from swift.objectives.head import LogProbHead
 
 if TYPE_CHECKING:
@@ -30,10 +32,14 @@ class Policy:
 
     def __init__(self, model: nn.Module):
         self.model = model
+        self.together = takes_rows_together(model)
         self.heads = [module for module in model.modules() if isinstance(module, LogProbHead)]  # PEFT's modules_to_save keeps two
 
     def logps(self, batch: Batch, *, want_correct: bool = False) -> tuple[Tensor, Tensor | None]:
         """log p(shift_labels) (1, N), 0 where nothing is learned, and, if asked, whether each target is the most likely token (1, N)."""
+        if not self.together and len(batch["segment_lengths"]) > 1:
+            each = [self.logps(one, want_correct=want_correct) for one in one_by_one(batch)]
+            return torch.cat([logps for logps, _ in each], 1), torch.cat([right for _, right in each], 1) if want_correct else None  # type: ignore[arg-type]
         if not self.heads:
             return self._from_logits(batch, want_correct)
         for head in self.heads:
@@ -65,6 +71,8 @@ class Policy:
         return torch.where(learned, logps, 0.0), correct
 
     def _forward(self, batch: Batch) -> Tensor:
+        if not self.together:
+            return self.model(input_ids=batch["input_ids"], use_cache=False).logits
         return self.model(
             input_ids=batch["input_ids"],
             position_ids=batch["position_ids"],
@@ -75,3 +83,10 @@ class Policy:
             max_length_k=max(batch["segment_lengths"]),
             segment_lengths=batch["segment_lengths"],
         ).logits
+
+
+def one_by_one(batch: Batch) -> Iterator[Batch]:
+    """The samples of a batch, each as a batch of its own."""
+    lengths = batch["segment_lengths"]
+    for ids, labels, length in zip(batch["input_ids"].split(lengths, 1), batch["shift_labels"].split(lengths, 1), lengths, strict=True):
+        yield {"input_ids": ids, "shift_labels": labels, "segment_lengths": (length,)}

@@ -18,13 +18,23 @@ REGISTRIES = {
     "models": "swift.models.families:model_specs",
     "datasets": "swift.data.known:datasets",
     "loss_scales": "swift.template.loss_scale:loss_scales",
+    "tools_prompts": "swift.template.tools:tools_prompts",
     "tuners": "swift.tuners.tuner:tuners",
+}
+KINDS = {  # what goes into them
+    "ChatFormat": "swift.template.chat_format:ChatFormat",
+    "DatasetSpec": "swift.data.registered:DatasetSpec",
+    "LossScale": "swift.template.loss_scale:LossScale",
+    "ModelSpec": "swift.models.spec:ModelSpec",
+    "Subset": "swift.data.registered:Subset",
+    "register_dataset": "swift.data.known:register_dataset",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in REGISTRIES:
-        module, _, attribute = REGISTRIES[name].partition(":")
+    place = REGISTRIES.get(name) or KINDS.get(name)
+    if place is not None:
+        module, _, attribute = place.partition(":")
         return getattr(importlib.import_module(module), attribute)
     raise AttributeError(f"module 'swift.plugin' has no attribute {name!r}")
 

@@ -43,14 +43,21 @@ class Piece(NamedTuple):
     label: str | None = None
 
 
-def conversation(messages: Sequence[Message], *, system: str | None, tools: list[dict[str, Any]] | None) -> Conversation:
-    """Raises RowSkipped for an order of roles that no format can write."""
+def conversation(
+    messages: Sequence[Message], *, system: str | None, tools: list[dict[str, Any]] | None, observations: tuple[str, ...] = ()
+) -> Conversation:
+    """Raises RowSkipped for an order of roles that no format can write.
+
+    An answer that ends with one of `observations` (ReAct's `Observation:`) goes on with the tool's result, which becomes a part of it.
+    """
     turns: list[Turn] = []
     for index, message in enumerate(messages):
         if message.role == "system":
             if index:
                 raise RowSkipped("a system message after the first message")
             system = message.content
+        elif message.role == "tool" and observations and turns and _asks_for_result(turns[-1], observations):
+            turns[-1].parts.append((index, message.content))
         elif message.role == "assistant" and turns and turns[-1].role == "assistant":
             turns[-1].parts.append((index, message.content))
             if message.tool_calls:
@@ -62,6 +69,10 @@ def conversation(messages: Sequence[Message], *, system: str | None, tools: list
     if not turns:
         raise RowSkipped("no messages")
     return Conversation(system, turns, tools or None)
+
+
+def _asks_for_result(turn: Turn, observations: tuple[str, ...]) -> bool:
+    return turn.role == "assistant" and turn.text.rstrip().endswith(observations)
 
 
 def stripped(parts: list[tuple[int, str]]) -> list[tuple[int, str]]:

@@ -19,11 +19,15 @@ class Run(NamedTuple):
 
 @dataclass(slots=True)
 class Encoded:
-    """T tokens. `labels[t]` is what position t should have been, IGNORE where nothing is learned; weights are 0 there."""
+    """T tokens. `labels[t]` is what position t should have been, IGNORE where nothing is learned; weights are 0 there.
+
+    `target` is what the whole row should be answered with where no token is learned (classification).
+    """
 
     input_ids: list[int]
     labels: list[int]
     weights: list[float]
+    target: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.input_ids)
@@ -31,7 +35,10 @@ class Encoded:
     @property
     def learned(self) -> int:
         """How many positions are learned when shifted: the first token of a row has nothing before it to predict it from."""
-        return sum(label != IGNORE for label in self.labels[1:])
+        if self.target is not None:
+            return 1
+        labels = self.labels[1:]
+        return len(labels) - labels.count(IGNORE)
 
 
 class RowSkipped(Exception):

@@ -14,8 +14,10 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from swift.errors import ModelError
+from swift.logs import warn_once
 from swift.template.conversation import Conversation, Piece, Turn, keep
 from swift.template.encoded import RowSkipped
+from swift.template.marks import find_marks, has_marks, learn_marked
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,8 +49,10 @@ class JinjaFormat:
 
     name = "the checkpoint's chat template"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, specials: Specials, date: datetime.date):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, specials: Specials, date: datetime.date, *, marks: bool = False):
+        """`marks`: where the template marks with {% generation %} what is the assistant's, that is what is learned."""
         self.tokenizer, self.specials, self.date = tokenizer, specials, date
+        self.marks = False  # until the stop is known: a template may mark more than that
         text = json.dumps(tokenizer.chat_template, ensure_ascii=False)
         # words that a template may look for in a message: never hidden behind a placeholder
         tags = set(re.findall(r"</?\w+>", text)) - set(specials.names) | (set(re.findall(r"</?think>", text)))
@@ -56,15 +60,39 @@ class JinjaFormat:
         self.stop = str(tokenizer.eos_token or "")
         self.default_system: str | None = None
         self.takes_system = True
-        question = [{"role": "user", "content": "\ue0000\ue001"}]
-        try:
-            open_, closed = self._write(question, None, True), self._write(question, None, False)
-            self.header = open_.removeprefix(closed) if open_.startswith(closed) else ""
-            pieces = self.render(Conversation(None, [Turn("user", [(0, "a")]), Turn("assistant", [(1, "b")])]), reply=False)
-        except RowSkipped as skipped:
-            raise ModelError(f"the checkpoint's chat template cannot be used: {skipped}") from None
+        self.drops_system = False  # the template writes nothing of a system message, and says nothing
+        self.headers: list[str] = []
+        self.after_question = ""
+        self._as_parts, self._no_tools = False, None
+        pieces = self._first_words()
         self.stop = pieces[-1].text if pieces[-1].message == 1 and not pieces[-1].literal else self.stop
         self.default_system = self._default_system()
+        self.marks = marks
+
+    def _first_words(self) -> list[Piece]:
+        """A question and its answer, in the first way that the template takes: content as a text or, as some templates for images want it,
+        a list of parts; and where there are no tools None or, for the half of a template that is for tools, an empty list."""
+        ways: list[tuple[bool, list[Any] | None]] = [(False, None), (True, None), (False, []), (True, [])]
+        refused: RowSkipped | None = None
+        for self._as_parts, self._no_tools in ways:
+            try:
+                self._headers()
+                return self.render(Conversation(None, [Turn("user", [(0, "a")]), Turn("assistant", [(1, "b")])]), reply=False)
+            except RowSkipped as skipped:
+                refused = refused or skipped
+        raise ModelError(f"the checkpoint's chat template cannot be used: {refused}")
+
+    def _headers(self) -> None:
+        """Learn what a prompt ends with, and what stands before an answer of the past where that differs: a prompt may open a thought."""
+        question, answer = ({"role": role, "content": f"\ue000{i}\ue001"} for i, role in enumerate(("user", "assistant")))
+        open_, closed = self._write([question], None, True), self._write([question], None, False)
+        headers = [open_.removeprefix(closed)] if open_.startswith(closed) else []
+        self.after_question = closed.partition(question["content"])[2]
+        with suppress(RowSkipped):
+            past = self._write([question, answer, question], None, False)
+            between = past.partition(question["content"])[2].partition(answer["content"])[0]
+            headers.append(between.removeprefix(self.after_question) if between.startswith(self.after_question) else "")
+        self.headers = [header for header in dict.fromkeys(headers) if header.strip()]
 
     def render(self, talk: Conversation, *, reply: bool) -> list[Piece]:
         """The pieces of what the template writes; without `reply`, up to the end of the last answer's stop."""
@@ -78,10 +106,46 @@ class JinjaFormat:
         messages, turns, sources = self._messages(talk)
         answered = turns[-1] is not None and turns[-1].role == "assistant"
         text, spans = self._aligned(messages, talk.tools, reply and not answered)
+        if self._leaves_out_calls(text, messages, talk.tools, reply and not answered):
+            raise RowSkipped("the chat template leaves out a tool call")
         lost = {i for i, message in enumerate(messages) if message["content"].strip()} - {span.message for span in spans}
+        lost -= {i for i in lost if messages[i].get("tool_calls") or (messages[i]["role"] == "system" and self.drops_system)}
         if lost and not (answered and lost == {0} and messages[0]["role"] == "system"):
             raise RowSkipped(f"the chat template leaves out a message of role {messages[min(lost)]['role']}")
-        return self._with_prompt(talk) if lost else self._cut(text, spans, messages, turns, sources, talk.tools)
+        if lost:
+            return self._with_prompt(talk)
+        pieces = self._cut(text, spans, messages, turns, sources, talk.tools)
+        return self._marked(pieces, text, messages, turns, talk.tools, reply and not answered) if self.marks else pieces
+
+    def _leaves_out_calls(self, text: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> bool:
+        silent = [{key: value for key, value in message.items() if key != "tool_calls"} for message in messages]
+        with suppress(RowSkipped):  # Mistral's refuses them without
+            return silent != messages and text == self._write(silent, tools, reply)
+        return False
+
+    def _marked(
+        self,
+        pieces: list[Piece],
+        text: str,
+        messages: list[dict[str, Any]],
+        turns: list[Turn | None],
+        tools: list[dict[str, Any]] | None,
+        reply: bool,
+    ) -> list[Piece]:
+        """With the template's marks where it has any and writes the same text with them."""
+        template = self.tokenizer.get_chat_template(None, tools)  # pyright: ignore[reportArgumentType]
+        if not has_marks(template):
+            return pieces
+        variables = {**self.tokenizer.special_tokens_map, "tools": tools or self._no_tools, "add_generation_prompt": reply}
+        for as_parts in (self._as_parts, True):
+            for as_json in (False, True):
+                spelled = [_spelled(message, as_parts, as_json) for message in messages]
+                with suppress(Exception):  # a template raises what it likes
+                    written, marks = find_marks(_dated(template, self.date), spelled, **variables)
+                    if written == text:
+                        answers = {index for turn in turns if turn and turn.role == "assistant" for index, _ in turn.parts}
+                        return learn_marked(pieces, text, marks, answers)
+        return pieces
 
     def _hidden(self, talk: Conversation, spelled: list[str]) -> Conversation:
         """The conversation with every special token in tools and tool calls put aside: a person wrote it there, so it is text (rulings 2)."""
@@ -107,7 +171,7 @@ class JinjaFormat:
         messages: list[dict[str, Any]] = []
         turns: list[Turn | None] = []
         system = talk.system
-        if system or (system is not None and self.default_system):  # an empty one only where the template would write its own
+        if system is not None and (system or self.takes_system):
             messages.append({"role": "system", "content": system})
             turns.append(None)
         open_calls: list[dict[str, Any]] = []
@@ -125,6 +189,27 @@ class JinjaFormat:
         return messages, turns, [turn.parts[-1][0] if turn else None for turn in turns]
 
     def _write(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool) -> str:
+        """What the template writes. Some want a call's arguments as a JSON text, and the content beside it as a list of parts."""
+        given = [call["function"].get("arguments") for message in messages for call in message.get("tool_calls") or []]
+        if not given:
+            return self._apply(messages, tools, reply, self._as_parts, False)
+        refused: RowSkipped | None = None
+        for as_parts in (self._as_parts, True)[: 2 - self._as_parts]:
+            for as_json in (False, True):
+                try:
+                    text = self._apply(messages, tools, reply, as_parts, as_json)
+                except RowSkipped as skipped:
+                    refused = refused or skipped
+                    continue
+                if not any(
+                    isinstance(arguments, dict) and arguments and str(arguments) in text for arguments in given
+                ):  # Python's spelling
+                    return text
+        raise refused or RowSkipped("the chat template cannot write the arguments of a tool call")
+
+    def _apply(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, reply: bool, as_parts: bool, as_json: bool) -> str:
+        messages = [_spelled(message, as_parts, as_json) for message in messages] if as_parts or as_json else messages
+        tools = tools or self._no_tools
         try:
             template = self.tokenizer.get_chat_template(None, tools)
             text = self.tokenizer.apply_chat_template(
@@ -159,8 +244,11 @@ class JinjaFormat:
             raise RowSkipped("cannot tell whose text is whose in what the chat template writes")
         if messages[-1]["role"] == "assistant":
             written = {int(number) for number in fixed[1::2]}
-            if any(i not in written and not s.thought and messages[s.message]["role"] == "assistant" for i, s in enumerate(stretches)):
+            missing = [messages[s.message] for i, s in enumerate(stretches) if i not in written and not s.thought]
+            if any(message["role"] == "assistant" and not message.get("tool_calls") for message in missing):
                 raise RowSkipped("the chat template leaves out words of an answer")
+            if any(message["role"] == "assistant" for message in missing):
+                warn_once("the chat template writes a tool call without the words beside it: they are not learned")
         return text, spans
 
     def _masked(self, index: int, message: dict[str, Any], stretches: list[Stretch]) -> str:
@@ -205,12 +293,16 @@ class JinjaFormat:
             following = min((s.start for s in spans if s.message > i and s.start >= position), default=len(text))
             before_answer = min((span.start for span in mine if span.start >= position), default=following)
             prompt_end = self._prompt_end(text, messages[:i], tools, position, before_answer)
+            if prompt_end is None and before_answer == following:
+                prompt_end = self._opening(text, messages[:i], tools, position, following)
             start, end = self._answer(text, message["content"], mine, position, following, prompt_end)
-            stop_found = self._stop_after(text, end, following)
             if turn.tool_calls:
-                at = text.find(self.stop.strip() or "\ue000", end, following)
-                stop_found = at + len(self.stop.strip()) if at >= 0 else None
+                called = _behind_calls(text, messages[i]["tool_calls"], end, following)
+                at = text.find(self.stop.strip() or "\ue000", called, following)
+                if at < 0 and called > end and (found := self.specials.pattern.search(text, called, following)):
+                    at = found.start()
                 end = at if at >= 0 else following
+            stop_found = self._stop_after(text, end, following)
             pieces.append(Piece(text[position:start]))
             pieces += self._words(turn, text[start:end])
             last = i == len(messages) - 1
@@ -247,14 +339,27 @@ class JinjaFormat:
 
     def _prompt_end(self, text: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, low: int, high: int) -> int | None:
         """How far the prompt that asks for the answer after `messages` reaches, where it is a part of `text`."""
-        if self.header:
-            found = text.find(self.header, low, high)
-            return found + len(self.header) if found >= 0 else None
+        for header in self.headers:
+            if (found := text.find(header, low, high)) >= 0:
+                return found + len(header)
         asked = [messages]
         if messages[0]["role"] == "system" and len(messages) > 1:
             asked.append(messages[1:])  # where the system text stands before the last question, an earlier prompt has none
+        if self.headers:
+            return None
         prompts = [self._write(some, tools, True) for some in asked]
         return next((len(prompt) for prompt in prompts if text.startswith(prompt)), None)
+
+    def _opening(self, text: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, low: int, high: int) -> int | None:
+        """As `_prompt_end` for an answer without words of its own, where a prompt is there in part: it may open a thought, a call does not."""
+        if self.after_question and text.startswith(self.after_question, low):
+            start = low + len(self.after_question)
+            shared = max((_shared(header, text[start:high]) for header in self.headers), key=len, default="")
+        else:
+            start, shared = 0, _shared(self._write(messages, tools, True), text[:high])
+        ends = [found.end() for found in self.specials.pattern.finditer(shared)] + [shared.rfind("\n") + 1]  # whole tokens, whole lines
+        end = start + max(ends)
+        return end if end >= low else None
 
     def _edges(self, content: str) -> tuple[str, str]:
         """What of a content stands before its first and behind its last placeholder."""
@@ -263,11 +368,17 @@ class JinjaFormat:
         return fixed[0], fixed[-1]
 
     def _stop_after(self, text: str, start: int, end: int) -> int | None:
-        """Behind the first special token of what follows an answer."""
+        """Behind the first special token of what follows an answer, or behind the EOS where that comes next (Command A)."""
         found = self.specials.pattern.search(text, start, end)
-        if found is None or (found.group() == self.tokenizer.bos_token != self.tokenizer.eos_token):
+        eos = self.tokenizer.eos_token
+        if found is None or (found.group() == self.tokenizer.bos_token != eos):
             return None
-        return found.end()
+        first = found.end()
+        while found is not None:
+            if found.group() == eos:
+                return found.end()
+            found = self.specials.pattern.match(text, found.end(), end)
+        return first
 
     def _words(self, turn: Turn, words: str) -> list[Piece]:
         literal = not turn.tool_calls  # a call's markers are the template's
@@ -290,10 +401,9 @@ class JinjaFormat:
         """What the template writes where there is no system message and it has a text of its own for that."""
         marked, question = "\ue0000\ue001", {"role": "user", "content": "\ue0001\ue001"}
         try:
-            with_, without = (
-                self._write([{"role": "system", "content": marked}, question], None, False),
-                self._write([question], None, False),
-            )
+            said = [{"role": "system", "content": marked}, question]
+            with_, without = self._write(said, None, False), self._write([question], None, False)
+            self.drops_system = marked not in with_ and marked not in self._write(said, None, True)
         except RowSkipped:
             self.takes_system = False
             return None
@@ -325,6 +435,17 @@ def _shown(piece: Piece, spelled: list[str]) -> list[Piece]:
     ]
 
 
+def _spelled(message: dict[str, Any], as_parts: bool, as_json: bool) -> dict[str, Any]:
+    if as_parts:
+        message = message | {"content": [{"type": "text", "text": message["content"]}]}
+    if as_json and message.get("tool_calls"):
+        calls = [call | {"function": dict(call["function"])} for call in message["tool_calls"]]
+        for call in calls:
+            call["function"]["arguments"] = json.dumps(call["function"].get("arguments"), ensure_ascii=False)
+        message = message | {"tool_calls": calls}
+    return message
+
+
 def _by_place(count: int, spans: list[Span]) -> list[int]:
     """The messages in the order of their words in the text; one without words stays behind the one before it."""
     places: list[int] = []
@@ -336,6 +457,28 @@ def _by_place(count: int, spans: list[Span]) -> list[int]:
 def _variants(text: str) -> list[str]:
     """How a template may write a text: as it is, or inside JSON."""
     return [text, json.dumps(text, ensure_ascii=False)[1:-1], json.dumps(text)[1:-1]]
+
+
+def _shared(some: str, other: str) -> str:
+    """What two texts begin with alike."""
+    return some[: next((i for i, (a, b) in enumerate(zip(some, other, strict=False)) if a != b), min(len(some), len(other)))]
+
+
+def _behind_calls(text: str, calls: list[dict[str, Any]], start: int, end: int) -> int:
+    """Where the last of what the calls say ends, as far as it is found in this order: name, then arguments."""
+    for call in calls:
+        arguments = call["function"].get("arguments")
+        for words in (call["function"].get("name"), *_leaves(arguments)):
+            found = text.find(str(words), start, end)
+            start = found + len(str(words)) if found >= 0 else start
+    return start
+
+
+def _leaves(value: Any) -> list[str]:
+    if isinstance(value, dict | list):
+        items = value.values() if isinstance(value, dict) else value
+        return [leaf for item in items for leaf in _leaves(item)]
+    return [variant] if isinstance(value, str) and (variant := json.dumps(value, ensure_ascii=False)[1:-1]) else [json.dumps(value)]
 
 
 def _call(call: dict[str, Any], number: int) -> dict[str, Any]:

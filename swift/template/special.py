@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from swift.data.sample import Message
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 Tokens = tuple[list[int], Sequence[tuple[int, int]]]  # ids and character offsets
 Span = tuple[int, int]
 
-# what a format's author meant to be a token: <|im_start|>, <s>, </s>, <start_of_turn>; not <<SYS>> and [INST], which are text in some families
-_MEANT_AS_TOKEN = re.compile(r"(?<!<)(?:<\|[^|<>\s]+\|>|</?[a-z_]+>)(?!>)")
+# what a format's author meant to be a token: <|im_start|>, <｜User｜>, <s>, </s>, <start_of_turn>; not <<SYS>> and [INST], which are text in
+# some families. Words of this look that are text too stand in ChatFormat.plain.
+_MEANT_AS_TOKEN = re.compile(r"(?<!<)(?:<\|[^|<>\s]+\|>|<｜[^｜<>\s]+｜>|</?[a-z_]+>)(?!>)")
 
 
 def around(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str]:
@@ -41,7 +43,43 @@ def bind(chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase, date: str 
             f"template {chat_format.name} ends an answer with the tokenizer's EOS, but this tokenizer has none. Choose another --template."
         )
     before, after = around(tokenizer) if chat_format.auto_bos else ("", "")
-    return chat_format.bind(bos=str(tokenizer.bos_token or ""), eos=str(tokenizer.eos_token or ""), date=date, before=before, after=after)
+    return chat_format.bind(
+        bos=str(tokenizer.bos_token or ""),
+        eos=str(tokenizer.eos_token or ""),
+        date=date,
+        before=before,
+        after=after,
+        tokens={placeholder: _named(placeholder, chat_format, tokenizer) for placeholder in chat_format.named_tokens},
+    )
+
+
+def _named(placeholder: str, chat_format: ChatFormat, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The text of the token that `{{ID:195}}` or `{{TOKEN:attribute|text}}` stands for, which must be read as that one token."""
+    kind, _, name = placeholder.strip("{}").partition(":")
+    name, _, otherwise = name.partition("|")
+    number = int(name) if kind == "ID" else getattr(tokenizer, name, None)
+    if number is None and otherwise:
+        number = _id(otherwise, tokenizer)
+    if number is None:
+        needed = f"a tokenizer with {name}" + (f", or with the token {otherwise}" if otherwise else "")
+        raise ModelError(f"template {chat_format.name} needs {needed}; this one has none. Choose another --template.")
+    token: Any = tokenizer.convert_ids_to_tokens(number) if 0 <= number < len(tokenizer) else None
+    if token is None:
+        raise ModelError(
+            f"template {chat_format.name} writes token {number}, and this tokenizer has {len(tokenizer)} tokens. Choose another --template."
+        )
+    if number not in tokenizer(f"a{token}b", add_special_tokens=False).input_ids:
+        raise ModelError(
+            f"template {chat_format.name} writes token {number}, which is a piece of plain text ({token!r}) to this tokenizer and no marker. "
+            "Choose the --template that this model was made for."
+        )
+    return token
+
+
+def _id(token: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of a token of the vocabulary, added or not; None where there is none of that text."""
+    found: Any = tokenizer.convert_tokens_to_ids(token)
+    return None if found is None or (found == tokenizer.unk_token_id and token != tokenizer.unk_token) else found
 
 
 def spoken(date: datetime.date) -> str:
@@ -51,10 +89,14 @@ def spoken(date: datetime.date) -> str:
 
 
 class Specials:
-    """One tokenizer's special tokens, and encoding that respects who wrote what."""
+    """One tokenizer's special tokens, and encoding that respects who wrote what.
+
+    `header` is the format's assistant header. Where it ends with a blank ("Assistant: ") the tokens of an answer begin behind it, as they do
+    when the model answers a prompt; in one stretch the blank and the first word would be one token, which nobody learns.
+    """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.tokenizer = tokenizer
+        self.tokenizer, self.header = tokenizer, ""
         added = tokenizer.added_tokens_decoder
         self.names = {token.content: id for id, token in added.items()}
         special = sorted({token.content for token in added.values() if token.special and token.content}, key=len, reverse=True)
@@ -68,6 +110,10 @@ class Specials:
     def id_of(self, text: str) -> int | None:
         """The id where `text` is one added token."""
         return self.names.get(text)
+
+    def last_of(self, text: str) -> str:
+        """The special token that `text` ends with, or an empty string."""
+        return next((word for word in self.pattern.findall(text)[-1:] if text.endswith(word)), "")
 
     def ids(self, text: str) -> list[int]:
         """Of a format's own text, special tokens being tokens."""
@@ -104,15 +150,16 @@ class Specials:
     def check(self, chat_format: ChatFormat) -> None:
         """Every special token that the format writes becomes its one id, or ModelError: else a stop could never be learned."""
         text = "".join(chat_format.texts)
-        for word in dict.fromkeys(_MEANT_AS_TOKEN.findall(text)):
-            if word not in self.names:
+        for word in dict.fromkeys([*_MEANT_AS_TOKEN.findall(text), *filter(None, [chat_format.mark])]):
+            if word not in chat_format.plain and not self._is_token(word):
                 raise ModelError(
                     f"template {chat_format.name} writes {word}, which is no token of this tokenizer. "
-                    "Choose the --template that this model was made for, or another one (default, for a base model)."
+                    "Choose the --template that this model was made for, or another one (default, for a base model); "
+                    "in a format of your own, `plain` names words that are text."
                 )
         if self._backend is None:
             return
-        system = "a" if chat_format.system or chat_format.system_in_last_user else ""
+        system = "a" if chat_format.takes_system else ""
         talk = [Message("user", "b"), Message("assistant", "c"), Message("user", "d"), Message("assistant", "e")]
         talk = talk[:2] if chat_format.separator is None else talk
         pieces = chat_format.render(conversation(talk, system=system, tools=None), reply=False)
@@ -125,13 +172,21 @@ class Specials:
                     'Mend tokenizer.json: its special tokens need "normalized": false.'
                 )
 
+    def _is_token(self, word: str) -> bool:
+        """An added token, or a piece of the vocabulary that a text of that word becomes (SentencePiece's own symbols)."""
+        if word in self.names:
+            return True
+        id = _id(word, self.tokenizer)
+        return id is not None and self.ids(word)[-1:] == [id]
+
     # what a person wrote
 
     def _spelled(self, runs: Sequence[Run], text: str) -> list[Span]:
-        """Where literal text spells a special token, alone or together with its neighbours."""
+        """Where literal text spells a special token, alone or together with its neighbours; and, as empty spans, where tokens must part."""
+        borders = self._borders(runs) if self.header.endswith(" ") else []
         first = self._first
         if not any(run.literal and first.search(run.text) for run in runs):
-            return []
+            return borders
         spans, literal, position = [], [], 0
         for run in runs:
             if run.literal:
@@ -141,7 +196,11 @@ class Specials:
             start, end = match.span()
             if any(a < end and start < b for a, b in literal):
                 spans.append((start, end))
-        return spans
+        return sorted([*spans, *((at, at) for at, _ in borders if not any(a < at < b for a, b in spans))])
+
+    def _borders(self, runs: Sequence[Run]) -> list[Span]:
+        ends = accumulate(len(run.text) for run in runs)
+        return [(end, end) for run, end in zip(runs[:-1], ends, strict=False) if not run.literal and run.text == self.header]
 
     def _in_pieces(self, text: str, spans: list[Span]) -> Tokens:
         ids: list[int] = []

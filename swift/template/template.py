@@ -8,20 +8,22 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from operator import itemgetter
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from swift.data.sample import Message, Sample
 from swift.logs import warn_once
 from swift.template.chat_format import ChatFormat
-from swift.template.conversation import Conversation, Piece, conversation
+from swift.template.conversation import Conversation, Piece, Turn, conversation
 from swift.template.encoded import IGNORE, Encoded, RowSkipped, Run
 from swift.template.formats import GENERATION
+from swift.template.grounding import grounded
 from swift.template.jinja import JinjaFormat
-from swift.template.loss_scale import Answer, loss_scales
-from swift.template.special import Specials, bind, spoken
+from swift.template.loss_scale import Answer, loss_scale
+from swift.template.special import Specials, around, bind, spoken
+from swift.template.tool_calls import Call
+from swift.template.tools import ToolsWriter, functions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,12 +67,20 @@ class Template:
             chat_format = GENERATION
         self.chat_format = chat_format
         self.format = bind(chat_format, tokenizer, spoken(self.date)) if isinstance(chat_format, ChatFormat) else chat_format
-        self.loss_scale = loss_scales[args.loss_scale]
+        self.loss_scale = loss_scale(args.loss_scale)
+        self.tools = ToolsWriter(args.tools_prompt, self.format, jinja, self.date)
         self.stop = self.format.stop
         if isinstance(self.format, ChatFormat):
             self.specials.check(self.format)
+            self.specials.header = "" if jinja else self.format.assistant
         self.stop_ids, self.stop_texts = self._stops(stop_ids)
         self._plain_markers = _plain_markers(self.format, self.specials) if isinstance(self.format, ChatFormat) else None
+
+    @property
+    def dated(self) -> bool:
+        """Whether what is written may hold the day on which the run began."""
+        own = json.dumps(self.tokenizer.chat_template or "")
+        return self.tools.dated or "strftime_now" in own or (isinstance(self.chat_format, ChatFormat) and self.chat_format.dated)
 
     # samples to runs
 
@@ -79,35 +89,64 @@ class Template:
 
         Raises RowSkipped where the format cannot write it.
         """
-        messages = sample.messages
-        talk = conversation(messages, system=self.args.system, tools=sample.tools)
-        if self.jinja is not None and _needs_jinja(talk):
-            pieces = self.jinja.render(talk, reply=reply)
+        messages = grounded(sample.messages, sample.extra["objects"]) if sample.extra.get("objects") else sample.messages
+        if not (sample.tools or any(message.role == "tool" or message.tool_calls for message in messages)):
+            talk = conversation(messages, system=self.args.system, tools=None)
+            if self.jinja is not None and (self.format is self.jinja or _empty_system(messages)):
+                pieces = self.jinja.render(self._for_jinja(talk, messages), reply=reply)
+            else:
+                pieces = self.format.render(talk, reply=reply)
         else:
-            if talk.tools and isinstance(self.format, ChatFormat):
-                raise RowSkipped("tools need a chat template with a part for tools", "this checkpoint carries none")
-            pieces = self.format.render(talk, reply=reply)
-        self._count(messages, bool(talk.system))
-        return self._weigh(pieces, messages)
+            talk, pieces = self._with_tools(messages, sample.tools, reply=reply)
+        self._count(messages, bool(talk.system), pieces)
+        return self._weigh(pieces, messages, talk.turns)
 
-    def _weigh(self, pieces: list[Piece], messages: Sequence[Message]) -> list[Run]:
-        last = _last_answer(messages)
+    def _with_tools(
+        self, messages: Sequence[Message], tools: list[dict[str, Any]] | None, *, reply: bool
+    ) -> tuple[Conversation, list[Piece]]:
+        functions(tools or [])  # one without a name is refused, whoever writes them
+        talk = conversation(self.tools.as_text(messages), system=self.args.system, tools=tools, observations=self.tools.observations)
+        if self.tools.layout is None:
+            assert self.jinja is not None
+            pieces = self.jinja.render(self._for_jinja(talk, messages), reply=reply)
+        else:
+            if tools and messages[0].role == "system" and messages[0].content:
+                self._tell("rows with tools had a system message, which the list of tools replaces")
+            talk = self.tools.in_system(talk)
+            if self.tools.writer is not None:
+                pieces = self.tools.writer.render(self._for_jinja(talk, messages), reply=reply)
+            else:
+                pieces = self.format.render(talk, reply=reply)
+            ends = getattr(self.format, "tool_stop", None)  # a row may end with a call
+            if ends and messages[-1].tool_calls and pieces[-1].text == self.stop:
+                pieces[-1] = pieces[-1]._replace(text=ends)
+        return talk, _left_open(pieces, talk.turns[-1], messages) if reply else pieces
+
+    def _for_jinja(self, talk: Conversation, messages: Sequence[Message]) -> Conversation:
+        """A row's own empty system text is the chat template's business; `--system ''` asks for none, in words only where that needs any."""
+        none = talk.system == "" and not _empty_system(messages) and self.jinja is not None and not self.jinja.default_system
+        return talk._replace(system=None) if none else talk
+
+    def _weigh(self, pieces: list[Piece], messages: Sequence[Message], turns: Sequence[Turn]) -> list[Run]:
+        last = next((turn.parts[0][0] for turn in reversed(turns) if turn.role == "assistant"), len(messages))
         weights: dict[int, float] = {}  # of each answer's end, for its stop
         runs: list[Run] = []
+        rest = self.loss_scale.rest
         for piece in pieces:
             if piece.message is None:
-                runs.append(Run(piece.text, self.loss_scale.rest, piece.literal))
+                runs.append(Run(piece.text, rest, piece.literal))
                 continue
             message = messages[piece.message]
             if message.role != "assistant":
-                weight = self.loss_scale.rest if message.loss is None else float(message.loss)
+                weight = rest if message.loss is None else float(message.loss)
                 runs.append(Run(piece.text, weight, piece.literal))
             elif message.loss is not None:
                 weights[piece.message] = float(message.loss)
                 runs.append(Run(piece.text, float(message.loss), piece.literal, piece.label))
             elif piece.literal or piece.message not in weights:
                 parts = self.loss_scale.split(Answer(piece.text, _query(messages, piece.message), piece.message >= last))
-                weights[piece.message] = max((weight for _, weight in parts), default=0.0) and 1.0
+                top = parts[0][1] if len(parts) == 1 else max((weight for _, weight in parts), default=0.0)
+                weights[piece.message] = top and 1.0
                 if piece.label is not None:  # an empty answer straight before a separator
                     runs.append(Run(piece.text, weights[piece.message], False, piece.label))
                 else:
@@ -116,8 +155,18 @@ class Template:
                 runs.append(Run(piece.text, weights[piece.message], piece.literal, piece.label))
         return runs
 
-    def _count(self, messages: Sequence[Message], has_system: bool) -> None:
+    def _count(self, messages: Sequence[Message], has_system: bool, pieces: list[Piece]) -> None:
         """What a person should hear of: once now, and with its number from `counts`."""
+        if has_system and getattr(self.format, "drops_system", False):
+            self._tell("rows have a system message, which the checkpoint's chat template does not write")
+        last = messages[-1]
+        if "</think>" in last.content and last.role == "assistant":
+            written = "".join(piece.text for piece in pieces if piece.message == len(messages) - 1)
+            if "</think>" not in written:
+                self._tell(
+                    "answers are learned without the thoughts before </think>, which the checkpoint's chat template leaves out; "
+                    "a --template that writes them (deepseek_r1) keeps them"
+                )
         if has_system and self.jinja is not None and not self.jinja.takes_system and isinstance(self.format, ChatFormat):
             self._tell("rows with a system message, which the checkpoint's chat template refuses, were written by the swift format")
         if self._plain_markers and any(self._plain_markers.search(message.content) for message in messages):
@@ -158,8 +207,30 @@ class Template:
         messages = list(sample.messages)
         while messages and messages[-1].role == "assistant":
             messages.pop()
-        asked = Sample(messages, tools=sample.tools)
+        asked = Sample(messages, tools=sample.tools, extra=sample.extra)
         return self._cut(self.encode(self.render(asked, reply=True))).input_ids
+
+    def encode_text(self, sample: Sample) -> list[int]:
+        """For classification: as training writes it, with an open assistant's turn where there is no answer. RowSkipped as `encode_sample`.
+
+        A tokenizer that frames texts itself (BERT's [CLS] and [SEP]) has a question without an answer closed as well, and a text that is
+        cut keeps its frame.
+        """
+        answered = bool(sample.messages) and sample.messages[-1].role == "assistant"
+        runs = self.render(sample, reply=not answered)
+        first, last = self._frame
+        if not last:
+            return self._cut(self.encode(runs)).input_ids
+        encoded = self.encode(runs if answered else [*runs, Run(self.stop)])
+        text = slice(len(first), len(encoded) - len(last))
+        inner = Encoded(encoded.input_ids[text], encoded.labels[text], encoded.weights[text])
+        return first + self._cut(inner, frame=len(first) + len(last)).input_ids + last
+
+    @cached_property
+    def _frame(self) -> tuple[list[int], list[int]]:
+        """The ids that the tokenizer itself writes around a text, where it closes one as this format does."""
+        before, after = around(self.tokenizer)
+        return (self.specials.ids(before), self.specials.ids(after)) if after and after == self.stop else ([], [])
 
     def _training_runs(self, sample: Sample) -> list[Run]:
         messages = sample.messages
@@ -173,13 +244,17 @@ class Template:
     def _lay(self, runs: list[Run], ids: list[int], offsets: Sequence[tuple[int, int]]) -> Encoded:
         """Labels and weights of tokens: a token belongs to the run of its first character, and offset starts never decrease."""
         labels, weights = [IGNORE] * len(ids), [0.0] * len(ids)
-        end = 0
+        end = position = 0
         stops: list[tuple[int, Run]] = []
-        for run, position in zip(runs, accumulate(len(run.text) for run in runs), strict=True):
-            start, end = end, bisect_left(offsets, position, lo=end, key=itemgetter(0))
+        for run in runs:
+            begin, position = position, position + len(run.text)
+            if run.weight == 0 and run.label is None:
+                continue
+            start = bisect_left(offsets, (begin,), lo=end)  # (begin,) stands before every (begin, …)
+            end = bisect_left(offsets, (position,), lo=start)
             if run.label is not None:
                 stops.append((start, run))
-            elif run.weight != 0:
+            else:
                 labels[start:end] = ids[start:end]
                 weights[start:end] = [run.weight] * (end - start)
         for start, run in stops:  # last, since a stop may be longer than the separator it stands in for
@@ -190,13 +265,14 @@ class Template:
                 weights[start : start + len(stop)] = [run.weight] * len(stop)
         return Encoded(ids, labels, weights)
 
-    def _cut(self, encoded: Encoded) -> Encoded:
-        limit = self.max_length
+    def _cut(self, encoded: Encoded, frame: int = 0) -> Encoded:
+        """`frame`: tokens that will stand around it and count too."""
+        limit = None if self.max_length is None else max(self.max_length - frame, 0)
         if limit is None or len(encoded) <= limit:
             return encoded
         match self.args.truncation_strategy:
             case "delete":
-                raise RowSkipped(f"longer than max_length {limit}", f"{len(encoded)} tokens")
+                raise RowSkipped(f"longer than max_length {self.max_length}", f"{len(encoded) + frame} tokens")
             case "left":
                 kept = slice(len(encoded) - limit, None)
             case _:
@@ -222,6 +298,14 @@ class Template:
             text = text.removesuffix(stop)
         return text
 
+    def tool_calls(self, text: str) -> list[Call]:
+        """The calls in an answer to a sample with tools."""
+        return self.tools.parse(text)
+
+    def tool_stops(self, sample: Sample) -> tuple[str, ...]:
+        """Texts behind which a tool's result must come: the model would make one up."""
+        return self.tools.observations if sample.tools and self.tools.layout is not None else ()
+
     def _stops(self, more: Iterable[int]) -> tuple[frozenset[int], tuple[str, ...]]:
         ids = {*more}
         eos: Any = self.tokenizer.eos_token_id
@@ -233,14 +317,20 @@ class Template:
             if token is not None:
                 ids.add(token)
             elif text == self.stop and text.strip():
-                texts.append(text)
+                last = self.specials.last_of(text)  # a text and a token, such as Skywork's [SEP]</s>: the token ends the answer
+                ids |= {self.specials.names[last]} if last else set()
+                texts += [part for part in (text, text.removesuffix(last)) if part.strip() and part not in texts]
         return frozenset(ids), tuple(texts)
 
     # saving
 
     def save(self, folder: Path) -> None:
-        """The tokenizer's files and the chat template that was trained, into `folder`."""
+        """The tokenizer's files, the chat template that was trained and the tokens that end an answer, into `folder`.
+
+        Comes after the model's own files there, whose generation_config.json knows only where the base model stops.
+        """
         self.tokenizer.save_pretrained(folder)
+        _save_stops(folder / "generation_config.json", self.stop_ids)
         text = self.effective_jinja()
         if text is not None:
             (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
@@ -290,16 +380,17 @@ def with_default_system(jinja: str, system: str) -> str:
     return f"{{%- if {first} %}}{{%- set messages = {more} %}}{{%- endif %}}{jinja}"
 
 
-def _needs_jinja(talk: Conversation) -> bool:
-    return bool(talk.tools) or any(turn.tool_calls or turn.role == "tool" for turn in talk.turns)
+def _left_open(pieces: list[Piece], turn: Turn, messages: Sequence[Message]) -> list[Piece]:
+    """Without what closes the last turn, where that is an answer which ends with a tool's result: the model goes on in it."""
+    if turn.role != "assistant" or messages[turn.parts[-1][0]].role != "tool":
+        return pieces
+    own = {index for index, _ in turn.parts}
+    end = max((i for i, piece in enumerate(pieces) if piece.literal and piece.message in own), default=len(pieces) - 1)
+    return pieces[: end + 1]
 
 
-def _last_answer(messages: Sequence[Message]) -> int:
-    """Index of the first message of the last answer (neighbouring assistant messages are one answer)."""
-    last = max((i for i, message in enumerate(messages) if message.role == "assistant"), default=len(messages))
-    while last > 0 and last < len(messages) and messages[last - 1].role == "assistant":
-        last -= 1
-    return last
+def _empty_system(messages: Sequence[Message]) -> bool:
+    return bool(messages) and messages[0].role == "system" and not messages[0].content
 
 
 def _query(messages: Sequence[Message], answer: int) -> str:
@@ -309,8 +400,18 @@ def _query(messages: Sequence[Message], answer: int) -> str:
 def _plain_markers(chat_format: ChatFormat, specials: Specials) -> re.Pattern[str] | None:
     """The format's turn markers that are plain text to this tokenizer, such as Llama 2's [INST]."""
     found = {word for text in chat_format.texts for word in re.findall(r"\[/?[A-Z_]+\]|<</?[A-Z]+>>|### \w+:", text)}
-    plain = [re.escape(word) for word in found if word not in specials.names]
+    plain = [re.escape(word) for word in found | chat_format.plain if word not in specials.names]
     return re.compile("|".join(sorted(plain))) if plain else None
+
+
+def _save_stops(path: Path, stop_ids: frozenset[int]) -> None:
+    """What transformers' generate and vLLM stop at."""
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = config.get("eos_token_id")
+    known = known if isinstance(known, list) else [] if known is None else [known]
+    if more := sorted(stop_ids - set(known)):
+        config["eos_token_id"] = [*known, *more] if known or len(more) > 1 else more[0]
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _drop_embedded_template(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,9 +37,9 @@ def checked_arguments(args: SftCommand, folder: Path, model: nn.Module, *, dtype
     return told
 
 
-def check_metric(args: SftCommand) -> None:
-    """Whether evaluation gives what the best checkpoint is chosen by."""
+def check_metric(args: SftCommand, measured: Sequence[str]) -> None:
+    """Whether evaluation gives what the best checkpoint is chosen by: the loss, or one of the `measured`."""
     asked = args.trainer.metric_for_best_model or "loss"
-    known = ("loss", f"{args.training.acc_strategy}_acc")
+    known = ("loss", *measured)
     if asked.removeprefix("eval_") not in known:
         raise UsageError(f"--metric_for_best_model {asked}: evaluation gives {' and '.join(known)}")

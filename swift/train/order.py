@@ -59,6 +59,38 @@ class Places(Dataset):
         return [] if place is None else self.items[place]
 
 
+class CountedStream(IterableDataset):
+    """A stream whose number of items in one pass is known, so that epochs can be told apart as with rows in memory."""
+
+    def __init__(self, stream: Iterable[list[Example]], number: int):
+        self.stream, self.number = stream, number
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __iter__(self) -> Iterator[list[Example]]:
+        return iter(self.stream)
+
+
+class WholeStream(IterableDataset):
+    """One pass over a counted stream, then empty places up to a multiple of `whole`: as PaddedOrder does for rows in memory."""
+
+    def __init__(self, stream: CountedStream, whole: int, *, drop_last: bool = False):
+        self.stream = stream
+        self.order = PaddedOrder(len(stream), whole, seed=None, drop_last=drop_last)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[list[Example]]:
+        items = iter(self.stream)
+        for place in self.order:
+            item = [] if place is None else next(items, None)
+            if item is None:
+                raise DataError(f"the stream had {len(self.stream):,} items when it was counted and has fewer now: did a file change?")
+            yield item
+
+
 class Endless(IterableDataset):
     """A finite stream, over and over: to the training loop it is one long epoch, so that a position in it can be found again."""
 

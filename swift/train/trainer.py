@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset, Sampler
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -23,7 +23,7 @@ from swift.objectives.objective import Batch, Example, Objective
 from swift.objectives.policy import Policy
 from swift.train import checkpoint
 from swift.train.meter import Meter
-from swift.train.order import Endless, Items, PaddedOrder, Places
+from swift.train.order import CountedStream, Endless, Items, PaddedOrder, Places, WholeStream
 
 if TYPE_CHECKING:
     from swift.template.template import Template
@@ -54,7 +54,7 @@ class SwiftTrainer(Seq2SeqTrainer):
             model=model,
             args=args,
             data_collator=objective.collate,
-            train_dataset=Endless(train_rows) if isinstance(train_rows, IterableDataset) else Places(train_rows),
+            train_dataset=as_dataset(train_rows, args),
             eval_dataset=Places(eval_rows) if eval_rows is not None else None,
             callbacks=callbacks,
         )
@@ -165,6 +165,13 @@ class SwiftTrainer(Seq2SeqTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         """Nothing to do: the weights were read from the checkpoint when the model was made, because its shape comes from there too."""
+
+
+def as_dataset(rows: Rows, args: Seq2SeqTrainingArguments) -> Dataset:
+    """Rows as transformers' loop takes them: a stream is one endless epoch, unless its length is known."""
+    if isinstance(rows, CountedStream):
+        return WholeStream(rows, args.per_device_train_batch_size * args.world_size, drop_last=args.dataloader_drop_last)
+    return Endless(rows) if isinstance(rows, IterableDataset) else Places(rows)
 
 
 def peak_memory_gib() -> float:

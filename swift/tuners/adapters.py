@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from swift import logs
 from swift.args.paths import model_suffix
 from swift.errors import ModelError, UsageError
+from swift.models.classifier import fresh_modules, is_classifier
 from swift.models.load import DTYPES
 from swift.tuners.targets import modules_to_save, target_modules
 
@@ -35,8 +36,8 @@ def add_lora(model: PreTrainedModel, lora: LoraArgs, target: TargetArgs) -> Peft
         use_rslora=lora.use_rslora,
         init_lora_weights=initialisation(target.init_weights),
         target_modules=target_modules(model, target),
-        modules_to_save=modules_to_save(model, target) or None,
-        task_type="CAUSAL_LM",
+        modules_to_save=[*modules_to_save(model, target), *fresh_modules(model)] or None,
+        task_type="SEQ_CLS" if is_classifier(model) else "CAUSAL_LM",  # PEFT trains and saves a classifier's head too
     )
     adapted = get_peft_model(model, config, autocast_adapter_dtype=lora.lora_dtype is None)
     if lora.lora_dtype is not None:

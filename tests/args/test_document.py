@@ -18,6 +18,11 @@ NEW = {  # flags that the document's list lacks: legacy ones of scripts, and our
     "dry_run": "issue 2",
     "external_plugins": "on every command (rulings 17)",
     "shuffle_buffer_size": "rulings 8",
+    "trust_remote_code": "issue 3",
+    "template_check": "issue 3",
+    "format": "of swift preview, issue 3",
+    "preview_rows": "of swift preview, issue 3",
+    "generation": "of swift preview, issue 3",
 }
 
 
@@ -29,7 +34,7 @@ def document(shared: Path) -> dict[str, dict[str, Any]]:
     for row in rows:
         for command in row["commands"]:
             table.setdefault(command, {})[row["name"]] = row
-    return table
+    return table | {command: table[made.SHOWS] for command, made in COMMANDS.items() if made.SHOWS}
 
 
 def built() -> Iterator[tuple[str, str]]:
@@ -44,9 +49,11 @@ def test_every_flag_of_the_document_works_or_is_answered_as_not_built(document: 
         ours = set(specs(COMMANDS[command]))
         assert {name for name in document[command] if name not in ours and not is_waiting(name, command)} == set()
         assert {name for name in ours if is_waiting(name, command)} == set()
+        if COMMANDS[command].SHOWS:
+            continue  # no command of the document
         works += len(ours & set(document[command]))
         waits += len(set(document[command]) - ours)
-    everywhere = {(command, name) for command, flags in document.items() for name in flags}
+    everywhere = {(command, name) for command, flags in document.items() if command != "preview" for name in flags}
     with capsys.disabled():
         print(f"\narguments that work: {works} of {works + waits} of pt, sft and infer; {works} of {len(everywhere)} of all commands")
 

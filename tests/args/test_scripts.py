@@ -19,7 +19,9 @@ def test_a_script_is_accepted_or_refused_for_what_is_not_built(script: dict[str,
         return
     with pytest.raises(ArgumentErrors) as raised:
         parse(script["command"], words)
-    assert raised.value.problems == [f"--{flag} is part of SWIFT but not built yet" for flag in script["waiting"]]
+    assert [problem.split(": ")[0] for problem in raised.value.problems] == [
+        f"--{flag} is part of SWIFT but not built yet" for flag in script["waiting"]
+    ]
 
 
 def test_the_corpus_holds_every_script_of_the_built_commands(shared: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import swift
 from swift.args.commands import PtCommand, SftCommand
-from swift.args.parse import parse
+from swift.args.parse import from_kwargs, parse
 from swift.cli import main as cli
 from swift.errors import DataError, UsageError
 
@@ -57,7 +57,8 @@ def test_nothing_and_nonsense_are_usage_errors(capsys: Any) -> None:
 
 def test_help_and_version_go_to_stdout(capsys: Any) -> None:
     assert cli.main(["--help"]) == 0
-    assert "infer" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "infer" in out and "preview" in out
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"swift {swift.__version__}\n"
     assert cli.main(["sft", "--lora_rank", "x", "--help"]) == 0
@@ -162,7 +163,7 @@ def test_what_is_wrong_is_said_before_processes_start(started: list[list[str]], 
     assert started == []
 
 
-@pytest.mark.parametrize("command", ["sft", "pt", "infer"])
+@pytest.mark.parametrize("command", ["sft", "pt", "infer", "preview"])
 def test_the_file_of_a_command_can_be_started(command: str, tmp_path: Path) -> None:
     script = ROOT / "swift" / "cli" / f"{command}.py"
     done = subprocess.run([sys.executable, str(script), "--bogus"], capture_output=True, text=True, cwd=tmp_path, check=False)
@@ -186,7 +187,8 @@ def test_commands_are_functions_of_the_package(recipe: list[Any]) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["sft", "--help"], ["sfd"], ["sft", "--learnign_rate", "1"], ["sft", "--optim", "x", "--lora_rank", "x"],
+    [["--help"], ["sft", "--help"], ["preview", "--help"], ["preview", "pt", "--lora_rnk", "1"], ["sfd"],
+     ["sft", "--learnign_rate", "1"], ["sft", "--optim", "x", "--lora_rank", "x"],
      ["sft", "--model", "./nowhere", "--dataset", "./nowhere.jsonl", "--dry_run"]],
     ids=" ".join,
 )  # fmt: skip
@@ -208,3 +210,28 @@ def test_what_several_processes_cannot_do_is_said_before_they_start(
     monkeypatch.setenv("NPROC_PER_NODE", "2")
     assert cli.main(["infer", "--model", "swift/nano", *more]) == 2
     assert "process" in capsys.readouterr().err and started == []
+
+
+def test_a_preview_takes_the_flags_of_what_it_shows(capsys: Any) -> None:
+    sft, pt = parse("preview", TRAIN), parse("preview", ["pt", *TRAIN])
+    assert isinstance(sft, SftCommand) and sft.template.loss_scale == "default" and pt.template.loss_scale == "all"
+    assert from_kwargs("preview pt", model="a/b", dataset="x/y", preview_rows=0).to_flat()["preview_rows"] == 0
+    assert cli.main(["preview", "pt", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--preview_rows" in out and "--lora_rank" in out and "(default: all; false for swift pt)" not in out
+    assert cli.main(["preview", *TRAIN, "--galore_rank", "8", "--preview_row", "3"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "swift preview: error: --galore_rank is part of SWIFT but not built yet",
+        "swift preview: error: unknown option --preview_row; did you mean --preview_rows?",
+    ]
+    assert cli.main(["sft", *TRAIN, "--preview_rows", "3"]) == 2
+    assert capsys.readouterr().err == "swift sft: error: --preview_rows is no option of swift sft; it belongs to swift preview\n"
+    assert cli.main(["preview", "rlhf"]) == 2 and cli.main(["preview", "infer"]) == 2
+
+
+def test_a_preview_demands_nothing_that_only_training_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    words = [*TRAIN, "--output_dir", str(tmp_path / "file" / "out"), "--report_to", "mlflow", "--device_map", "cuda:0"]
+    with pytest.raises(UsageError):
+        parse("sft", words)
+    assert parse("preview", words).missing == ()

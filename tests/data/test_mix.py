@@ -63,8 +63,10 @@ def test_more_rows_are_whole_copies_and_a_random_remainder() -> None:
 
 
 def test_repeated_rows_are_held_once() -> None:
-    drawn = draw(numbered(2), 6, np.random.RandomState(0))
-    assert drawn[0] is drawn[2] is drawn[4]
+    rows = numbered(2)
+    drawn = draw(rows, 6, np.random.RandomState(0))
+    assert numbers(drawn) == [0, 1] * 3
+    assert drawn._parts is rows._parts
 
 
 # divide
@@ -157,7 +159,8 @@ def test_nothing_to_train_on_is_an_error(folder: Path) -> None:
 def test_strict_stops_at_the_first_bad_row_with_its_place(folder: Path) -> None:
     (folder / "bad.jsonl").write_text('{"query": "q", "response": "r"}\n{"messages": [{"role": "robot", "content": "x"}]}\n')
     with pytest.raises(
-        DataError, match=r"bad\.jsonl row 2: message 1 has role 'robot'; expected system, user, assistant or tool\.\n.*--strict false"
+        DataError,
+        match=r"bad\.jsonl row 2: message 1 has role 'robot'; expected system, user, assistant or tool; did you mean bot\?\.\n.*--strict false",
     ):
         load(f"{folder}/bad.jsonl", strict=True)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from swift.args.base import HubArgs
+from swift.data.folder import files_of_subset
 from swift.data.source import Item, find_files, is_path, parse_item, read_file
 from swift.errors import DataError, UsageError
 from swift.template.encoded import RowSkipped
@@ -50,7 +51,7 @@ def test_what_exists_is_a_name_whatever_it_looks_like(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["org/name#0", "org/name#x", "org/name#"])
 def test_a_count_must_be_a_number_above_zero(word: str) -> None:
-    with pytest.raises(UsageError, match="number of rows"):
+    with pytest.raises(UsageError, match="whole number from 1 to"):
         parse_item(word)
 
 
@@ -227,6 +228,100 @@ def test_subsets_are_folders_or_files(folder: Path) -> None:
     assert files(f"{folder}:all") == files(str(folder))
     with pytest.raises(DataError, match="did you mean 'main'"):
         files(f"{folder}:mian")
+
+
+# What a folder says of itself
+
+README = """---
+license: mit
+configs:
+- config_name: en
+  data_files:
+  - split: train
+    path: data/en-*.jsonl
+  - split: test
+    path: [data/test_en.jsonl]
+- config_name: zh
+  data_files: "data/zh/**"
+- config_name: gone
+  data_files: {train: nowhere.jsonl}
+- config_name: far
+  data_files: hf://datasets/org/other/x.jsonl
+- config_name: pictures
+  data_files: images.zip
+- config_name: whole
+  data_dir: data/zh
+---
+# A data set
+"""
+
+
+@pytest.fixture
+def described(tmp_path: Path) -> Path:
+    root = tmp_path / "described"
+    for name in ("data/en-00000.jsonl", "data/en-00001.jsonl", "data/test_en.jsonl", "data/zh/a.jsonl", "data/zh/b.jsonl", "stray.jsonl"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        write(root / name, ROWS)
+    (root / "README.md").write_text(README)
+    (root / "images.zip").touch()
+    return root
+
+
+def test_the_head_of_a_readme_says_what_the_subsets_are(described: Path) -> None:
+    assert files(f"{described}:en") == ["en-00000.jsonl", "en-00001.jsonl"]
+    assert files(f"{described}:zh/en") == ["a.jsonl", "b.jsonl", "en-00000.jsonl", "en-00001.jsonl"]
+    assert files(f"{described}:whole") == ["a.jsonl", "b.jsonl"]
+    assert files(f"{described}:test_en") == ["test_en.jsonl"]  # no subset, but a file of that name
+    for word, message in {
+        f"{described}:gone": r"names nowhere\.jsonl, and no such file is in the folder",
+        f"{described}:far": "lie outside its folder",
+        f"{described}:pictures": r"files such as images\.zip cannot be read",
+        f"{described}:zhh": "did you mean 'zh'",
+    }.items():
+        with pytest.raises(DataError, match=message):
+            files(word)
+    with pytest.raises(UsageError, match=r"several subsets: en, zh, .* Choose with .*described:en, or .*described:all"):
+        files(str(described))
+
+
+@pytest.mark.parametrize(("marked", "expected"), [("en", "en-00000.jsonl"), ("zh", "a.jsonl")])
+def test_a_readme_may_say_which_subset_is_meant(described: Path, marked: str, expected: str) -> None:
+    readme = described / "README.md"
+    readme.write_text(README.replace(f"- config_name: {marked}\n", f"- config_name: {marked}\n  default: true\n"))
+    assert files(str(described))[0] == expected
+
+
+def test_all_of_a_readme_s_subsets_in_order(described: Path) -> None:
+    text = README[: README.index("- config_name: gone")] + "---\n"
+    (described / "README.md").write_text(text)
+    assert files(f"{described}:all") == ["en-00000.jsonl", "en-00001.jsonl", "a.jsonl", "b.jsonl"]
+
+
+def test_the_registered_splits_are_read_from_the_readme(described: Path) -> None:
+    names = [path.name for path in files_of_subset(described, "x", "en", ("test", "train"))]
+    assert names == ["test_en.jsonl", "en-00000.jsonl", "en-00001.jsonl"]
+    assert len(files_of_subset(described, "x", "zh", ("train",))) == 2
+    with pytest.raises(DataError, match="no split dev; there are train, test"):
+        files_of_subset(described, "x", "en", ("dev",))
+
+
+@pytest.mark.parametrize("head", ["---\nconfigs: [\n---\n", "---\nconfigs: 3\n---\n", "---\nlicense: mit\n---\n", "configs:\n", "\xff"])
+def test_a_readme_that_says_nothing_changes_nothing(folder: Path, head: str) -> None:
+    before = files(str(folder))
+    (folder / "README.md").write_text(head, encoding="latin-1")
+    assert files(str(folder)) == before
+
+
+def test_a_description_of_modelscope_is_not_read_as_rows(tmp_path: Path) -> None:
+    root = tmp_path / "ms"
+    root.mkdir()
+    for name in ("first.csv", "second.jsonl", "dev.jsonl"):
+        (root / name).write_text("query,response\na,b\n" if name.endswith("csv") else '{"query": "a"}\n')
+    splits = {"train": {"meta": "second.jsonl", "file": ""}, "validation": {"meta": "dev.jsonl", "file": ""}}
+    (root / "ms.json").write_text(json.dumps({"default": splits, "other": {"test": {"meta": "first.csv", "file": "a.zip"}}}))
+    assert files(str(root)) == ["second.jsonl"]
+    assert files(f"{root}:other") == ["first.csv"]  # it has no other split
+    assert [path.name for path in files_of_subset(root, "x", "default", ("train", "validation"))] == ["second.jsonl", "dev.jsonl"]
 
 
 def test_a_folder_without_data_says_so(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def test_settings_that_would_do_nothing_are_refused(engine: PtEngine, setting: d
 
 
 @pytest.mark.parametrize(
-    "setting", [{"quantization_config": object()}, {"num_labels": 2}, {"model_kwargs": {"a": 1}}, {"load_model": False}]
+    "setting",
+    [{"quantization_config": object()}, {"num_labels": 2, "task_type": "causal_lm"}, {"model_kwargs": {"a": 1}}, {"load_model": False}],
 )
 def test_constructor_arguments_that_would_do_nothing_are_refused(checkpoint: Path, setting: dict) -> None:  # noqa: F811
     with pytest.raises(UsageError):

@@ -13,7 +13,7 @@ import pytest
 from swift.args.base import HubArgs, ModelArgs
 from swift.errors import ModelError, UsageError
 from swift.models import match
-from swift.models.match import ModelInfo, check_model, find_model, model_name
+from swift.models.match import ModelInfo, check_model, find_model
 from swift.models.spec import ModelSpec, expand, model_specs
 
 
@@ -53,31 +53,6 @@ def test_ids_are_known_by_their_last_part_whatever_the_case():
         assert (info.spec.type, info.path) == (kind, None)
 
 
-def test_every_id_of_appendix_b_is_known(shared):
-    text = (shared / "spec/data-and-training.md").read_text(encoding="utf-8")
-    rows = text[text.index("# Appendix B") : text.index("# Appendix C")].splitlines()
-    count = 0
-    for row in rows:
-        cells = [cell.strip() for cell in row.strip("|").split("|")]
-        if len(cells) != 2 or cells[0] not in model_specs:
-            continue
-        for name in cells[1].replace("‖", ",").replace("→", ",").replace("(MS)", "").replace("(HF)", "").split(","):
-            assert _find(f"org/{name.strip()}").spec.type == cells[0], name
-            count += 1
-    assert count > 250
-
-
-def test_a_models_name_is_its_last_part():
-    for model, name in [
-        ("Qwen/Qwen2.5-7B-Instruct", "Qwen2.5-7B-Instruct"),
-        ("/data/Qwen2.5-7B-Instruct/", "Qwen2.5-7B-Instruct"),
-        ("/c/models--Qwen--Qwen2-0.5B/snapshots/abc123", "Qwen2-0.5B"),
-        ("/c/hub/Qwen/Qwen2___5-7B-Instruct", "Qwen2.5-7B-Instruct"),
-        ("org/repo:folder", "repo"),
-    ]:
-        assert model_name(model) == name
-
-
 def test_an_unknown_id_is_auto_and_known_once_downloaded():
     info = _find("someone/some-model")
     assert (info.name, info.path, info.spec.type) == ("some-model", None, "auto")
@@ -103,7 +78,7 @@ def test_the_flag_beats_the_name_and_args_json_beats_the_architecture(tmp_path):
 def test_an_architecture_of_one_type_is_that_type_and_a_shared_one_lists_who_shares_it(tmp_path):
     assert _find(str(_folder(tmp_path / "a", "Gemma2ForCausalLM"))).spec.type == "gemma2"
     spec = _find(str(_folder(tmp_path / "b", "LlamaForCausalLM"))).spec
-    assert spec.type == "auto" and {kind for kind, _ in spec.candidates} == {"llama", "llama3", "llama3_1", "llama3_2"}
+    assert spec.type == "auto" and {"llama", "llama3", "llama3_1", "llama3_2", "yi", "sus"} <= {kind for kind, _ in spec.candidates}
     assert _find(str(_folder(tmp_path / "c", "NobodysForCausalLM"))).spec.candidates == ()
 
 

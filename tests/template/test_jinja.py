@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from swift.errors import UsageError
 from swift.logs import get_logger, info_once, warn_once
 from swift.models.spec import ModelSpec
 from swift.template.build import build_template
+from swift.template.conversation import conversation
 from swift.template.encoded import RowSkipped
 from swift.template.formats import chat_formats
 from swift.template.jinja import JinjaFormat, _dated
@@ -23,6 +25,7 @@ from swift.template.special import Specials
 from swift.template.template import Template
 from tests.template.conftest import DAY, published, template, words
 from tests.template.families import FAMILIES, TALKS
+from tests.template.oracle import TOKENS
 
 COMMAND_R = ("<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>", "<|CHATBOT_TOKEN|>", "<|SYSTEM_TOKEN|>")
 GLM = ("[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
@@ -119,7 +122,11 @@ def test_build_finds_the_format_that_equals_the_checkpoints_chat_template(family
     assert not said
 
 
-@pytest.mark.parametrize("name", [name for name in chat_formats if name != "dummy"])
+# these write tokens by their ids alone, which no tokenizer here has
+BY_ID = ("baichuan", "telechat", "telechat2")
+
+
+@pytest.mark.parametrize("name", [name for name in chat_formats if name not in ("dummy", *BY_ID)])
 def test_to_jinja_writes_what_the_format_writes(name, load):
     tokenizer, ours = _on_a_fitting_tokenizer(name, load)
     text = ours.effective_jinja()
@@ -144,7 +151,10 @@ def _on_a_fitting_tokenizer(name, load):
             tokenizer = load(folder, jinja, more)
             return tokenizer, template(name, tokenizer)
     folder = {"llama": "llama-2-mended", "mistral_2501": "mistralai--Mistral-7B-Instruct-v0.3"}.get(name, "Qwen--Qwen2.5-7B-Instruct")
-    tokenizer = load(folder)
+    words = re.findall(rf"{TOKENS.pattern}|</?[a-z_0-9]+>", "".join(chat_formats[name].texts))
+    tokenizer = load(folder, None, tuple(dict.fromkeys(words)))
+    if tokenizer.bos_token is None:
+        tokenizer.bos_token = "<|endoftext|>"
     return tokenizer, template(name, tokenizer)
 
 
@@ -230,11 +240,12 @@ def test_rows_with_tools_are_written_by_the_checkpoints_chat_template(family, lo
     assert learned.count(ours.stop) == 2
 
 
-def test_rows_with_tools_are_skipped_where_the_chat_template_has_no_part_for_them(load):
-    for folder, jinja in (("google--gemma-2-2b-it", "gemma1-2/google-gemma-2-2b-it.jinja"), ("openai-community--gpt2", None)):
-        ours = _build(load(folder, jinja))
-        with pytest.raises(RowSkipped, match="tools need a chat template"):
-            ours.encode_sample(Sample.of(("user", "q"), ("assistant", "a"), tools=TOOLS))
+def test_rows_with_tools_get_a_layout_where_the_chat_template_has_no_part_for_them(load):
+    sample = Sample.of(("user", "q"), ("assistant", "a"), tools=TOOLS)
+    ours = _build(load("google--gemma-2-2b-it", "gemma1-2/google-gemma-2-2b-it.jinja"))
+    assert "Use the following format:" in ours.tokenizer.decode(ours.encode_sample(sample).input_ids)  # react_en
+    with pytest.raises(RowSkipped, match="no place for a system message"):
+        _build(load("openai-community--gpt2")).encode_sample(sample)
 
 
 def test_mistrals_chat_template_keeps_the_system_text_that_it_would_leave_out(load):
@@ -312,3 +323,30 @@ def test_a_saved_template_takes_the_system_message_that_the_checkpoints_refused(
     talk = [{"role": m.role, "content": m.content} for m in TALKS["system"].messages[:-1]]
     ids = tokenizer.apply_chat_template(talk, chat_template=ours.effective_jinja(), add_generation_prompt=True, return_dict=False)
     assert ids == ours.prompt(TALKS["system"])
+
+
+def test_words_and_calls_that_a_chat_template_leaves_out_are_not_lost_in_silence(load, said):
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    messages = [
+        Message("user", "q"),
+        Message("assistant", "I shall add.", tool_calls=[call]),
+        Message("tool", "3"),
+        Message("assistant", "3"),
+    ]
+    talk = conversation(messages, system=None, tools=None)
+    plain = load("Qwen--Qwen2.5-7B-Instruct", "chatml/axolotl-chatml.jinja")
+    with pytest.raises(RowSkipped, match="leaves out a tool call"):
+        JinjaFormat(plain, Specials(plain), DAY).render(talk, reply=False)
+    mistral = load("mistralai--Mistral-7B-Instruct-v0.3")
+    text = "".join(piece.text for piece in JinjaFormat(mistral, Specials(mistral), DAY).render(talk, reply=False))
+    assert "Let me see" not in text and '"name": "add"' in text
+    assert len(said) == 1 and "without the words beside it" in said[0]
+
+
+def test_thoughts_that_a_chat_template_leaves_out_of_the_trained_answer_are_said(load, said):
+    tokenizer = load(*OTHERS["deepseek-r1"])
+    own = _own(tokenizer)
+    own.encode_sample(Sample.of(("user", "2+2?"), ("assistant", "<think>\nEasy.\n</think>\n\n4")))
+    own.encode_sample(Sample.of(("user", "2+2?"), ("assistant", "4")))
+    assert [count for what, count in own.counts.items() if "without the thoughts" in what] == [1]
+    assert any("--template" in line and "thoughts" in line for line in said)

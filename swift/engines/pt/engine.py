@@ -70,7 +70,7 @@ class PtEngine:
     ) -> PtEngine:
         """From paths or ids to an engine, adapters one on top of the other."""
         folders = [str(download(name, "model", hub)) for name in adapters]
-        info = find_model(model, hub)
+        info = find_model(model, hub, max_length=template.max_length)
         tokenizer = load_processor(info)
         bound = build_template(info, tokenizer, template)
         loaded = load_adapters(load_model(info, model, training=False), folders)
@@ -181,6 +181,7 @@ class PtEngine:
                 refused[number] = refusal
                 continue
             seed = random.getrandbits(64) if asked.seed is None else asked.seed
+            stops = asked.stop + (template.tool_stops(sample) if sample.tools else ())
             for index in range(asked.n):
                 requests.append(
                     Request(
@@ -191,11 +192,12 @@ class PtEngine:
                         choice=resolve(asked, self.model.generation_config),
                         limit=limit,
                         stop_ids=stop_ids,
-                        text=AnswerText(self._text, keep=asked.stop, drop=template.stop_texts),
-                        watch=watch or bool(asked.stop or template.stop_texts),
+                        text=AnswerText(self._text, keep=stops, drop=template.stop_texts),
+                        watch=watch or bool(stops or template.stop_texts),
                         randomness=random.Random(f"{seed}/{index}"),
                         logprobs=[] if asked.logprobs else None,
                         top_logprobs=asked.top_logprobs,
+                        read_calls=template.tool_calls if sample.tools else None,
                     )
                 )
         return requests, refused

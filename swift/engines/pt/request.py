@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from swift.engines.engine import Chunk, Completion, FinishReason, Sampling, TokenLogprob
 from swift.engines.pt.sampling import Choice
 from swift.engines.stop import AnswerText
+from swift.template.tool_calls import Call
 
 
 @dataclass
@@ -25,6 +26,7 @@ class Request:
     randomness: random.Random
     logprobs: list[TokenLogprob] | None  # one per generated token; None: not asked
     top_logprobs: int | None = None  # how many alternatives are listed beside each; None: no list
+    read_calls: Callable[[str], list[Call]] | None = None  # where the sample has tools
     token_ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     told: int = 0  # tokens that chunks have carried
@@ -49,16 +51,25 @@ class Request:
 
     def completion(self) -> Completion:
         assert self.finish_reason is not None
-        return Completion(self.whole_text(), self.token_ids, self.finish_reason, self.logprobs, len(self.prompt))
+        text = self.whole_text()
+        calls, reason = self._called(text)
+        return Completion(text, self.token_ids, reason or self.finish_reason, self.logprobs, len(self.prompt), calls)
+
+    def _called(self, text: str) -> tuple[tuple[Call, ...], FinishReason | None]:
+        """The calls, and why the answer ended, given its whole text."""
+        calls = tuple(self.read_calls(text)) if self.read_calls is not None else ()
+        return calls, "tool_calls" if calls and self.finish_reason == "stop" else self.finish_reason
 
     def chunk(self) -> Chunk | None:
         """What can be shown since the last chunk; None where nothing can."""
-        text = self.text.release()
+        text, calls, reason = self.text.release(), (), self.finish_reason
         if self.finish_reason is not None:
-            text += self.text.rest(self.whole_text())
+            whole = self.whole_text()
+            text += self.text.rest(whole)
+            calls, reason = self._called(whole)
         elif not text:
             return None
         fresh = slice(self.told, len(self.token_ids))
         self.told = len(self.token_ids)
         logprobs = None if self.logprobs is None else self.logprobs[fresh]
-        return Chunk(text, self.index, self.token_ids[fresh], logprobs, self.finish_reason, len(self.prompt), self.told)
+        return Chunk(text, self.index, self.token_ids[fresh], logprobs, reason, len(self.prompt), self.told, calls)
