@@ -30,7 +30,7 @@ from transformers import AutoTokenizer
 
 from swift.args.base import DataArgs, HubArgs, TemplateArgs
 from swift.data.encoded import EncodedRows, EncodedStream, encode_rows
-from swift.data.mix import load_samples
+from swift.data.mix import Samples, load_samples
 from swift.nano import model_path
 from swift.template.formats import chat_formats
 from swift.template.template import Template
@@ -67,10 +67,10 @@ def load_template(folder: Path) -> Template:
 def encoded(path: Path, template: Template, num_proc: int) -> EncodedRows:
     """The way of `swift sft`: prepare_rows of commands/sft.py."""
     loaded = load_samples(DataArgs(dataset=[str(path)], split_dataset_ratio=0.0), HubArgs(), task="sft")
-    samples, loaded.train = loaded.train, None
+    assert isinstance(loaded.train, Samples)
     return encode_rows(
-        samples, template.encode_sample, many=template.encode_many, num_proc=num_proc, strict=False, tally=loaded.tally, let_go=True
-    )  # type: ignore[arg-type]
+        loaded.train, template.encode_sample, many=template.encode_many, num_proc=num_proc, strict=False, tally=loaded.tally, let_go=True
+    )
 
 
 def bare_loop(template: Template, texts: list[str]) -> None:
@@ -93,7 +93,7 @@ def throughput(folder: Path, rows: int) -> None:
     print("|---|---|---|---|---|---|---|")
     for most in (20, 120, 400):
         path = folder / f"{most}.jsonl"
-        number = rows * 20 // most
+        number = rows * 50 // (most + 30)
         write_rows(path, number, most)
         loaded = load_samples(DataArgs(dataset=[str(path)], split_dataset_ratio=0.0), HubArgs(), task="sft")
         texts = ["".join(run.text for run in template.render(sample, reply=False)) for sample in loaded.train or ()]

@@ -10,10 +10,10 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} # enough for a model this small, an
 
 ask() {
   local answers
-  # What swift infer prints to a pipe is `<<< `, the answer, and a line of dashes; what was typed is not echoed.
+  # What swift infer prints to a pipe is the answer and a line of dashes; what was typed is not echoed.
   answers=$(printf '%s\n' "${questions[@]}" |
     LOG_LEVEL=ERROR swift infer --max_new_tokens 40 --result_path "$output/answers.jsonl" "$@" |
-    sed -n 's/^<<< \(.\)/\1/p')
+    grep -v -e '^-*$')
   paste -d '\n' <(printf 'Q: %s\n' "${questions[@]}") <(sed 's/^/A: /' <<<"$answers")
 }
 

@@ -1,9 +1,12 @@
-"""Who this process is among many: rank, world size, barrier, broadcast. Reads RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE."""
+"""Who this process is among many: rank, world size, barrier, broadcast. Reads RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE;
+sets TOKENIZERS_PARALLELISM for processes that are forked."""
 
 from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -74,6 +77,27 @@ def gather(value: T) -> list[T]:
     box: list = [None] * world_size()
     dist.all_gather_object(box, value)
     return box
+
+
+THREADS = "TOKENIZERS_PARALLELISM"
+
+
+def no_tokenizer_threads() -> None:
+    """For a process that was forked: the tokenizer's threads stayed behind, and whoever waits for them waits for ever."""
+    os.environ[THREADS] = "false"
+
+
+@contextmanager
+def forking() -> Iterator[None]:
+    """Processes that are forked here tokenize in one thread each, whatever the environment says; this one is as before."""
+    before = os.environ.get(THREADS)
+    no_tokenizer_threads()
+    try:
+        yield
+    finally:
+        del os.environ[THREADS]
+        if before is not None:
+            os.environ[THREADS] = before
 
 
 def close() -> None:

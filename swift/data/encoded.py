@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from swift import logs
+from swift import dist, logs
 from swift.data.cache import RowCache
 from swift.data.sample import Sample
 from swift.data.samples import Samples, as_samples
@@ -184,6 +184,8 @@ class EncodedStream(IterableDataset[list[Example]]):
     def pairs(self) -> Iterator[tuple[Sample, Example]]:
         """One pass, each row beside the sample that it was made of."""
         worker = get_worker_info()
+        if worker is not None:
+            dist.no_tokenizer_threads()
         start, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         tally, found = self._recurring.begin(start, step), False
         for samples in _batches(islice(self._samples, start, None, step)):
@@ -376,7 +378,7 @@ class Work:
             for k in range(num_proc):
                 here, there = context.Pipe(duplex=False)
                 process = context.Process(target=self._serve, args=(todo[k::num_proc], names, there), daemon=True)
-                with warnings.catch_warnings():
+                with warnings.catch_warnings(), dist.forking():
                     # Python 3.12 warns about forking with threads; the workers only encode, and take no lock that another may hold.
                     warnings.simplefilter("ignore", DeprecationWarning)
                     process.start()

@@ -57,6 +57,7 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
     }
     if not evaluate:
         told["metric_for_best_model"] = told["greater_is_better"] = None
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # rows are encoded by now, and a DataLoader's processes are forked
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(given.pop("logging_dir", None) or output_dir / "runs")  # the only way transformers reads it
     if isinstance(given.get("accelerator_config"), dict):
         given["accelerator_config"] = told["accelerator_config"] | given["accelerator_config"]

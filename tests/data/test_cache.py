@@ -57,7 +57,8 @@ class Encoder:
 
 def encoded(rows: Sequence[Sample], encoder: Encoder, cache: RowCache | None, **options: Any) -> tuple[EncodedRows, list[str]]:
     tally = Tally()
-    found = encode_rows(rows, encoder, **dict(num_proc=1, strict=False, tally=tally, cache=cache) | options)
+    settings: dict[str, Any] = dict(num_proc=1) | options
+    found = encode_rows(rows, encoder, strict=False, tally=tally, cache=cache, **settings)
     return found, tally.lines()
 
 
@@ -180,7 +181,8 @@ def template(**options: Any) -> Template:
     chat_format = options.pop("chat_format", chat_formats["chatml"])
     date = options.pop("date", datetime.date(2025, 1, 2))
     tokenizer = options.pop("tokenizer", None) or tiny.tokenizer()
-    return Template(chat_format, tokenizer, TemplateArgs(**dict(max_length=64) | options), date=date)
+    settings: dict[str, Any] = dict(max_length=64) | options
+    return Template(chat_format, tokenizer, TemplateArgs(**settings), date=date)
 
 
 def key(made: Template | None = None, objective: object = SFT(), **runtime: Any) -> str:

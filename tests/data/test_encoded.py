@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from swift.data.encoded import EncodedRows, EncodedStream, Example, LazyRows, encode_rows, example_of
+from swift.data.encoded import EncodedRows, EncodedStream, Example, LazyRows, encode_rows, example_of, one_by_one
+from swift.data.mix import draw
 from swift.data.sample import Origin, Sample
+from swift.data.samples import PART_ROWS, Samples
 from swift.data.tally import Tally
 from swift.errors import DataError
 from swift.template.encoded import IGNORE, Encoded, RowSkipped
+from tests import tiny
 
 
 def samples(n: int) -> list[Sample]:
@@ -148,3 +153,85 @@ def test_a_process_that_dies_is_an_error_not_a_hang() -> None:
 
     with pytest.raises(DataError, match=r"exit code 9.*--dataset_num_proc"):
         encode_rows(samples(600), dies, num_proc=2, strict=False, tally=Tally())
+
+
+def test_a_row_drawn_often_is_encoded_once() -> None:
+    asked: list[str] = []
+
+    def remembering(sample: Sample) -> Encoded:
+        asked.append(sample.messages[0].content)
+        return encode(sample)
+
+    drawn = draw(Samples(samples(40)), 130, np.random.RandomState(2))
+    tally = Tally()
+    rows = encode_rows(drawn, remembering, num_proc=1, strict=False, tally=tally)
+    assert asked == [str(i) for i in range(40)]
+    assert same(flat(rows), expected(list(drawn))) and tally.stages[0].read == 130
+    assert [drawn[int(at)].origin for at in rows.sources] == [s.origin for s in drawn if expected([s])]
+    assert rows.lengths.tolist() == [len(example["input_ids"]) for example in flat(rows)]
+
+
+def many(rows: Sequence[Sample]) -> list[Encoded | RowSkipped]:
+    return list(one_by_one(encode)(rows))
+
+
+@pytest.mark.parametrize("num_proc", [1, 3])
+def test_rows_in_batches_are_the_rows_one_by_one(num_proc: int) -> None:
+    rows, one, batched = samples(900), Tally(), Tally()
+    a = encode_rows(rows, encode, num_proc=1, strict=False, tally=one)
+    b = encode_rows(rows, encode, many=many, num_proc=num_proc, strict=False, tally=batched)
+    assert same(flat(a), flat(b)) and one.lines() == batched.lines()
+    stream = EncodedStream(rows, encode, many=many, strict=False, tally=Tally())
+    assert same(flat(a), [item[0] for item in stream])
+
+
+@pytest.mark.parametrize("num_proc", [1, 2])
+def test_a_bug_says_which_row_it_met(num_proc: int) -> None:
+    def broken(rows: Sequence[Sample]) -> list[Encoded | RowSkipped]:
+        if any(sample.messages[0].content == "400" for sample in rows):
+            raise ZeroDivisionError("bug")
+        return many(rows)
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        encode_rows(samples(600), encode, many=broken, num_proc=num_proc, strict=False, tally=Tally())
+    assert "x.jsonl row 401" in "".join(caught.value.__notes__)
+
+
+def test_samples_are_let_go_as_they_are_encoded() -> None:
+    rows = Samples(samples(3 * PART_ROWS))
+    encoded = encode_rows(rows, encode, num_proc=1, strict=False, tally=Tally(), let_go=True)
+    assert same(flat(encoded), expected(samples(3 * PART_ROWS)))
+    with pytest.raises(RuntimeError, match="let go"):
+        rows[0]
+    assert rows[len(rows) - 1].messages[0].content == str(3 * PART_ROWS - 1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_loaders_processes_skip_is_counted_at_home(workers: int) -> None:
+    rows, tally = samples(200), Tally()
+    lazy = LazyRows(rows, encode, strict=False, tally=tally)
+    stream = EncodedStream(rows, encode, strict=False, tally=tally)
+    here = Tally()
+    encode_rows(rows, encode, num_proc=1, strict=False, tally=here)
+    dataset: Any
+    for dataset in (lazy, stream):
+        for _ in range(2):  # two epochs: each row counts once
+            loader = DataLoader(dataset, batch_size=4, num_workers=workers, collate_fn=len, multiprocessing_context="fork")
+            assert sum(loader) >= len(expected(rows))
+    lines = [line.replace("rows encoded on access", "").replace("encoded rows", "") for line in tally.lines()]
+    wanted = [line.replace("encoded rows", "") for line in here.lines()]
+    assert lines == wanted * 2
+
+
+def test_threads_of_the_tokenizer_do_not_hang_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forked process waits for ever for threads that the tokenizer had before."""
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "true")
+    backend = tiny.tokenizer().backend_tokenizer
+    backend.encode_batch(["hello world"] * 100)
+
+    def tokenized(rows: Sequence[Sample]) -> list[Encoded | RowSkipped]:
+        ids = [found.ids for found in backend.encode_batch(["a " + sample.messages[0].content for sample in rows])]
+        return [Encoded(row, row, [1.0] * len(row)) for row in ids]
+
+    rows = encode_rows(samples(600), encode, many=tokenized, num_proc=2, strict=False, tally=Tally())
+    assert len(rows) == 600 and os.environ["TOKENIZERS_PARALLELISM"] == "true"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import json
 import random
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from swift import logs
 from swift.args.base import DataArgs, HubArgs
 from swift.data.columns import Task
 from swift.data.mix import Loaded, Samples, SampleStream, divide, draw, load_samples, shuffled
-from swift.data.sample import Sample
+from swift.data.sample import Message, Origin, Sample
+from swift.data.samples import packed
 from swift.data.source import Item
 from swift.errors import DataError, UsageError
 
@@ -67,6 +70,58 @@ def test_repeated_rows_are_held_once() -> None:
     drawn = draw(rows, 6, np.random.RandomState(0))
     assert numbers(drawn) == [0, 1] * 3
     assert drawn._parts is rows._parts
+
+
+# Samples
+
+
+FULL = Sample(
+    [Message("system", "s\n"), Message("user", "é \ud800 🙂"), Message("assistant", "", tool_calls=[{"a": [1, 2.5, None]}], loss=0.25)],
+    rejected=[Message("user", "x"), Message("assistant", "y", loss=True)],
+    label=[1, 0.5],
+    tools=[{"name": "f", "parameters": {"type": "object"}}],
+    extra={"day": datetime.date(2025, 1, 2), "n": 10**30, "b": b"x"},
+    origin=Origin("a.jsonl", 7),
+)
+
+
+def test_a_sample_comes_back_as_it_was() -> None:
+    rows = [FULL, dataclasses.replace(FULL, extra={}, origin=Origin("b.jsonl", 1)), Sample.of(("user", "q")), FULL]
+    assert list(Samples(rows)) == rows and Samples(rows)[-1] == rows[-1]
+    assert list(Samples(rows)[1:3]) == rows[1:3]
+
+
+def test_equal_rows_are_equal_bytes_wherever_they_come_from() -> None:
+    """The cache goes by these bytes: they must not depend on which objects are shared or interned."""
+    role, text = "assistant", "hello"
+    one = Sample([Message(role, text), Message(role, text)], extra={"a": text}, origin=Origin("z", 9))
+    other = Sample([Message("".join(["assis", "tant"]), "".join(["he", "llo"])) for _ in range(2)], extra=json.loads('{"a": "hello"}'))  # type: ignore[arg-type]
+    assert packed(one) == packed(other) != packed(dataclasses.replace(one, label=True))
+
+
+def test_joined_chosen_and_set_apart_samples_are_those_of_a_list() -> None:
+    chance = random.Random(4)
+
+    def said(words: list[str]) -> Samples:
+        return Samples(Sample.of(("user", word)) for word in words)
+
+    for _ in range(50):
+        a, b = ([str(chance.random()) for _ in range(chance.randrange(30))] for _ in range(2))
+        whole, plain = said(a) + said(b), a + b
+        for _ in range(4):
+            picked = [chance.randrange(len(plain)) for _ in range(chance.randrange(40))] if plain else []
+            part = whole.select(picked)
+            chosen = [plain[i] for i in picked]
+            whole, plain = part + whole + part.apart(), chosen + plain + chosen
+            assert [sample.messages[0].content for sample in whole] == plain
+
+
+def test_many_short_rows_take_little_more_than_their_text() -> None:
+    tracemalloc.start()
+    rows = Samples(Sample.of(("user", f"question {i}"), ("assistant", f"answer {i}"), origin=Origin("x", i)) for i in range(1, 20_001))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(rows) == 20_000 and size / len(rows) < 150  # bytes; as objects over 700
 
 
 # divide
