@@ -22,7 +22,10 @@ class TrainerArgs:
         None, "Folder for checkpoints and logs; with --add_version a folder per run is made in it.", hot=True, shown="output/<model name>"
     )
     gradient_checkpointing: bool | None = arg(
-        None, "Recompute activations in the backward pass to save memory.", hot=True, shown="automatic; true and false are obeyed"
+        None,
+        "Recompute whole layers in the backward pass to save memory.",
+        hot=True,
+        shown="automatic, from a model of the memory; true and false are obeyed",
     )
     per_device_train_batch_size: int = arg(1, "Rows per device and micro-batch in training.", hot=True, low=1)
     per_device_eval_batch_size: int = arg(1, "Rows per device and batch in evaluation.", hot=True, low=1)
@@ -77,6 +80,14 @@ class TrainerArgs:
     passthrough: dict[str, Any] = field(default_factory=dict)  # every other Seq2SeqTrainingArguments field that was given
 
 
+def _read_checkpointing(word: str) -> str:
+    """true and false are transformers' words for it."""
+    low = {"true": "full", "false": "none"}.get(word.lower(), word.lower())
+    if low not in ("none", "selective", "full", "auto"):
+        raise ValueError("expected none, selective, full or auto")
+    return low
+
+
 @dataclass(frozen=True)
 class TrainingArgs:
     """What SWIFT itself does in a training run; read by commands/sft.py, train/checkpoint.py and data/."""
@@ -90,5 +101,16 @@ class TrainingArgs:
     packing: bool = arg(False, "Fill rows up to --max_length with several samples that do not see each other.")
     lazy_tokenize: bool | None = arg(
         None, "Make tokens while training instead of before.", hot=True, shown="false for text models, true for multimodal ones"
+    )
+    activation_checkpointing: Literal["none", "selective", "full", "auto"] | None = arg(
+        None,
+        "What of the activations is computed again in the backward pass to save memory: nothing, what is cheap (compiled layers only), whole "
+        "layers, or the least that fits the GPU (auto). Goes before --gradient_checkpointing.",
+        waiting=("offload",),
+        read=_read_checkpointing,
+        shown="auto",
+    )
+    torch_compile: bool | None = arg(
+        None, "Compile the model's layers at the first step; the steps are faster from then on.", shown="true on a GPU where it can be done"
     )
     acc_strategy: Literal["token", "seq"] = arg("token", "Accuracy counts right tokens, or rows that are right as a whole (seq).")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import accelerate
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch.utils.data import IterableDataset
 from transformers import PrinterCallback
@@ -36,6 +37,7 @@ from swift.train.callbacks import RunLog, StopOnSignal
 from swift.train.judge import check_metric, checked_arguments
 from swift.train.order import CountedStream, Items
 from swift.train.plots import save_plots
+from swift.train.speed import plan_steps
 from swift.train.trainer import Rows, SwiftTrainer
 from swift.tuners.targets import adapts_output_layer
 from swift.tuners.tuner import apply_tuner, parameter_line
@@ -80,9 +82,11 @@ def sft(args: SftCommand) -> dict[str, Any]:
     elif not adapts_output_layer(model, args.target, args.adapter.train_type):
         exchange_head(model)
     tuned = apply_tuner(model, args)
-    if needs_input_gradients(args):
+    plan = plan_steps(args, tuned, train_rows, max_length=template.max_length, computes_in=dtype)
+    recompute = plan.recompute == "full"
+    if needs_input_gradients(args, recompute=recompute):
         model.enable_input_require_grads()
-    told = checked_arguments(args, folder, tuned, dtype=dtype, evaluate=val_rows is not None)
+    told = checked_arguments(args, folder, tuned, dtype=dtype, evaluate=val_rows is not None, recompute=recompute)
     checkpoint.check_writable(folder, checkpoint_bytes(tuned, with_optimizer=not args.trainer.save_only_model))
 
     if told.should_save:
@@ -105,9 +109,12 @@ def sft(args: SftCommand) -> dict[str, Any]:
         args_json=folder / "args.json",
     )
     trainer.remove_callback(PrinterCallback)
+    plan.apply(tuned)
     resume = None if args.training.resume_only_model else args.trainer.resume_from_checkpoint
     try:
-        trainer.train(resume_from_checkpoint=resume)
+        # autocast computes adapters in the model's dtype anyway: PEFT need not cast what goes into them to that of their weights first
+        with disable_input_dtype_casting(tuned, active=told.bf16 or told.fp16):
+            trainer.train(resume_from_checkpoint=resume)
     finally:
         stop.restore()
     if read_while_training(args):

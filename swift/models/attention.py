@@ -47,8 +47,8 @@ def varlen_attention(
     one = partial(_one_segment, dropout=dropout, scaling=scaling, window=sliding_window, softcap=softcap, sinks=s_aux, eager=eager)
     if cu_seq_lens_q is None:
         return one(query, key, value, attention_mask).transpose(1, 2), None
-    lengths = list(segment_lengths) if segment_lengths is not None else cu_seq_lens_q.diff().tolist()
     if not query.is_cuda:
+        lengths = list(segment_lengths) if segment_lengths is not None else cu_seq_lens_q.diff().tolist()
         parts = zip(query.split(lengths, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
         return torch.cat([one(q, k, v, None) for q, k, v in parts], 2).transpose(1, 2), None
     if torch.is_autocast_enabled("cuda"):  # rotary embeddings leave float32 where weights are; autocast knows fused kernels, not this one
@@ -62,7 +62,7 @@ def varlen_attention(
         and query.dtype in (torch.float16, torch.bfloat16)
     ):
         return _torch_varlen(query, key, value, scaling, sliding_window, cu_seq_lens_q, max_length_q), None
-    return _padded(one, query, key, value, lengths), None
+    return _padded(one, query, key, value, cu_seq_lens_q.diff().tolist()), None
 
 
 def _padded(one: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tensor, lengths: list[int]) -> Tensor:

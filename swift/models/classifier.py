@@ -171,7 +171,7 @@ class Scorer:
                 cu_seq_lens_k=batch["cu_seq_lens"],
                 max_length_q=longest,
                 max_length_k=longest,
-                segment_lengths=batch["segment_lengths"],
+                **({} if batch["input_ids"].is_cuda else {"segment_lengths": batch["segment_lengths"]}),  # as in objectives/policy.py
             )
         finally:
             hook.remove()

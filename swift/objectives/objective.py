@@ -45,7 +45,8 @@ class Objective(Protocol):
 def lay_end_to_end(items: Sequence[Sequence[Example]]) -> Batch:
     """Any number of items (each a pack of samples, empty where a rank has no row left) -> one row of N tokens without padding.
 
-    input_ids, position_ids, shift_labels (1, N) int64, weights (1, N) float32, cu_seq_lens (S + 1,) int32 and
+    input_ids, position_ids, shift_labels (1, N) int64, weights (1, N) float32, learned (L,) the places with a label, cu_seq_lens
+    (S + 1,) int32 and
     segment_lengths for S samples; `empty` where there was no sample at all.
     Labels and weights are shifted here and nowhere else: position t holds what it should predict, the last one of a sample nothing.
     """
@@ -59,6 +60,7 @@ def lay_end_to_end(items: Sequence[Sequence[Example]]) -> Batch:
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
         "shift_labels": torch.from_numpy(shift_labels.astype(np.int64))[None],
         "weights": torch.from_numpy(weights)[None],
+        "learned": torch.from_numpy(np.flatnonzero(shift_labels != IGNORE)),
         "cu_seq_lens": torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int32),
         "segment_lengths": tuple(lengths),
         "empty": not rows,

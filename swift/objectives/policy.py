@@ -43,12 +43,12 @@ class Policy:
         if not self.heads:
             return self._from_logits(batch, want_correct)
         for head in self.heads:
-            head.targets, head.want_correct = batch["shift_labels"], want_correct
+            head.targets, head.learned, head.want_correct = batch["shift_labels"], batch.get("learned"), want_correct
         try:
             answer = self._forward(batch)
         finally:
             for head in self.heads:
-                head.targets = None
+                head.targets = head.learned = None
         head = next(head for head in self.heads if head.answer is not None)
         if head.softcap is not None and head.answer is not None:
             answer = head.answer  # the model has capped what the head returned: that was no logit
@@ -73,15 +73,19 @@ class Policy:
     def _forward(self, batch: Batch) -> Tensor:
         if not self.together:
             return self.model(input_ids=batch["input_ids"], use_cache=False).logits
+        lengths = batch["segment_lengths"]
+        # the CPU's road wants the lengths as numbers; compiled layers would be compiled anew for each set of them
+        more = {} if batch["input_ids"].is_cuda else {"segment_lengths": lengths}
+        longest = max(lengths)
         return self.model(
             input_ids=batch["input_ids"],
             position_ids=batch["position_ids"],
             use_cache=False,
             cu_seq_lens_q=batch["cu_seq_lens"],
             cu_seq_lens_k=batch["cu_seq_lens"],
-            max_length_q=max(batch["segment_lengths"]),
-            max_length_k=max(batch["segment_lengths"]),
-            segment_lengths=batch["segment_lengths"],
+            max_length_q=longest,
+            max_length_k=longest,
+            **more,
         ).logits
 
 

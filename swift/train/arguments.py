@@ -27,8 +27,11 @@ SAME_NAME = (
 )  # fmt: skip
 
 
-def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype, evaluate: bool) -> Seq2SeqTrainingArguments:
-    """What the Trainer is told. `output_dir` is the versioned folder, `dtype` that of the weights, `evaluate` whether there are rows for it.
+def trainer_arguments(
+    args: SftCommand, output_dir: Path, *, dtype: torch.dtype, evaluate: bool, recompute: bool
+) -> Seq2SeqTrainingArguments:
+    """What the Trainer is told. `output_dir` is the versioned folder, `dtype` that of the weights, `evaluate` whether there are rows for it,
+    `recompute` whether whole layers are computed again in backward.
 
     Raises UsageError where transformers refuses a word that was passed through.
     """
@@ -41,7 +44,7 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
         "eval_strategy": args.trainer.eval_strategy if evaluate else "no",
         "ddp_find_unused_parameters": bool(args.trainer.ddp_find_unused_parameters),
         "warmup_steps": args.trainer.warmup_ratio,  # below 1 it is a ratio
-        RECOMPUTE: gradient_checkpointing(args),
+        RECOMPUTE: recompute,
         f"{RECOMPUTE}_kwargs": {"use_reentrant": False} | (args.trainer.gradient_checkpointing_kwargs or {}),
         "bf16": dtype == torch.bfloat16,
         "fp16": dtype == torch.float16,
@@ -64,15 +67,9 @@ def trainer_arguments(args: SftCommand, output_dir: Path, *, dtype: torch.dtype,
     return Seq2SeqTrainingArguments(**(told | given))
 
 
-def needs_input_gradients(args: SftCommand) -> bool:
+def needs_input_gradients(args: SftCommand, *, recompute: bool) -> bool:
     """Whether layers are computed again in the old, reentrant way, which passes gradients on only where its input asks for one."""
-    return gradient_checkpointing(args) and bool((args.trainer.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
-
-
-def gradient_checkpointing(args: SftCommand) -> bool:
-    """--gradient_checkpointing is obeyed; unset, layers are computed again in backward on a GPU, where memory is short."""
-    asked = args.trainer.gradient_checkpointing
-    return torch.cuda.is_available() if asked is None else asked
+    return recompute and bool((args.trainer.gradient_checkpointing_kwargs or {}).get("use_reentrant"))
 
 
 def passthrough(words: dict[str, Any]) -> dict[str, Any]:

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     from swift.args.commands import SftCommand
 
 
-def checked_arguments(args: SftCommand, folder: Path, model: nn.Module, *, dtype: torch.dtype, evaluate: bool) -> Seq2SeqTrainingArguments:
+def checked_arguments(
+    args: SftCommand, folder: Path, model: nn.Module, *, dtype: torch.dtype, evaluate: bool, recompute: bool
+) -> Seq2SeqTrainingArguments:
     """The Trainer's arguments, tried on an optimizer and a scheduler for one small tensor. Raises UsageError where one refuses them."""
     try:
-        told = trainer_arguments(args, folder, dtype=dtype, evaluate=evaluate)
+        told = trainer_arguments(args, folder, dtype=dtype, evaluate=evaluate, recompute=recompute)
         kind, options = Trainer.get_optimizer_cls_and_kwargs(told, model if isinstance(model, PreTrainedModel) else None)
         if not {"params", "model", "optimizer_dict"} & set(options):  # those want the model's own parameters
             optimizer = kind([nn.Parameter(torch.zeros(2, 2))], **options)

@@ -20,6 +20,8 @@ NEW = {  # flags that the document's list lacks: legacy ones of scripts, and our
     "shuffle_buffer_size": "rulings 8",
     "trust_remote_code": "issue 3",
     "template_check": "issue 3",
+    "activation_checkpointing": "rulings 23",
+    "torch_compile": "transformers' own, for layers",
     "format": "of swift preview, issue 3",
     "preview_rows": "of swift preview, issue 3",
     "generation": "of swift preview, issue 3",
