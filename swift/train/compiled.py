@@ -15,6 +15,7 @@ from swift import logs
 from swift.models.rows import takes_rows_together
 
 SELECTIVE = 0.7  # of the activations that a layer keeps; what is dropped is cheap to compute again
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 
 def why_not(model: nn.Module, computes_in: torch.dtype) -> str | None:
@@ -27,6 +28,9 @@ def why_not(model: nn.Module, computes_in: torch.dtype) -> str | None:
         return f"{type(_inner(model)).__name__} takes rows one after the other"
     if computes_in not in (torch.bfloat16, torch.float16) or str(_inner(model).config._attn_implementation) != "swift_varlen":  # type: ignore[union-attr]
         return "its attention is not the kernel for variable lengths, which takes bfloat16 and float16"
+    text = _inner(model).config.get_text_config(decoder=True)  # type: ignore[union-attr]
+    if any(getattr(text, name, None) for name in EXPERTS):
+        return "its layers choose experts by what is in the data"
     if len(layers(model)) < 2:
         return f"{type(_inner(model)).__name__} does not say what its layers are"
     return None

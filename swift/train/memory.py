@@ -5,12 +5,14 @@ The figures are those of layers that are compiled or not, compared with what an 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import nn
 
 from swift.train.compiled import SELECTIVE, layers
+
+Recompute = Literal["none", "selective", "full"]
 
 GIB = 2**30
 EAGER = 1.35  # what layers keep that are not compiled, against those that are
@@ -35,8 +37,8 @@ class Need(NamedTuple):
         return f"{self.total / GIB:.1f} GiB ({parts})"
 
 
-def need(model: nn.Module, tokens: int, *, recompute: str, compiled: bool, head_chunk: int = 1024) -> Need:
-    """What a step over `tokens` tokens takes. `recompute`: none, selective or full."""
+def need(model: nn.Module, tokens: int, *, recompute: Recompute, compiled: bool, head_chunk: int = 1024) -> Need:
+    """What a step over `tokens` tokens takes."""
     trained = [p for p in model.parameters() if p.requires_grad]
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     gradients = sum(p.numel() * p.element_size() for p in trained)
@@ -83,9 +85,9 @@ def output_shape(model: nn.Module) -> tuple[int, int]:
     return (head.weight.shape[0], head.weight.shape[1]) if head is not None else (0, 0)
 
 
-def choose(model: nn.Module, tokens: int, *, compiled: bool, free: int) -> tuple[str, Need]:
+def choose(model: nn.Module, tokens: int, *, compiled: bool, free: int) -> tuple[Recompute, Need]:
     """The cheapest of none, selective (compiled layers only) and full that fits into `free` bytes, weights included; full where none does."""
-    kinds = ("none", "selective", "full") if compiled else ("none", "full")
+    kinds: tuple[Recompute, ...] = ("none", "selective", "full") if compiled else ("none", "full")
     for kind in kinds:
         needed = need(model, tokens, recompute=kind, compiled=compiled)
         if needed.total <= SPARE * free:

@@ -10,12 +10,10 @@ from torch import nn
 
 from swift import logs
 from swift.train.compiled import compile_layers, why_not
-from swift.train.memory import choose, free_memory
+from swift.train.memory import Recompute, choose, free_memory
 
 if TYPE_CHECKING:
     from swift.args.commands import SftCommand
-
-Recompute = Literal["none", "selective", "full"]
 
 
 class Plan(NamedTuple):
