@@ -25,7 +25,7 @@ SHAPES = {
         hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4, vocab_size=152064
     ),
 }
-LORA = ["--train_type", "lora", "--lora_rank", "8", "--lora_alpha", "32", "--lora_dropout", "0", "--target_modules", "all-linear", "--learning_rate", "1e-4"]
+LORA = "--train_type lora --lora_rank 8 --lora_alpha 32 --lora_dropout 0 --target_modules all-linear --learning_rate 1e-4".split()  # noqa: SIM905
 SETTINGS = {
     "LoRA, as it comes": LORA,
     "LoRA, selective": [*LORA, "--activation_checkpointing", "selective"],
