@@ -67,6 +67,11 @@ def build_template(info: Info, tokenizer: PreTrainedTokenizerBase, args: Templat
         return _checked(Template(asked, tokenizer, args, jinja=None if difference else own, **common), yardstick, info)
     for chat_format in _suggested_first(suggested):
         if not yardstick.format_differs(chat_format):
+            if suggested is not None and chat_format is not suggested:
+                info_once(
+                    f"the chat template of {info.name} writes format {chat_format.name}, not {suggested.name}, that of model type "
+                    f"{info.spec.type}: the checkpoint's own decides (--template {suggested.name} chooses the other)"
+                )
             return _checked(Template(chat_format, tokenizer, args, jinja=own, **common), yardstick, info)
     if suggested is None:
         info_once(f"{info.name}: conversations are written by the checkpoint's own chat template")

@@ -184,7 +184,7 @@ def test_a_model_types_format_gives_way_to_the_checkpoints_chat_template(load, s
     edited = load("Qwen--Qwen3-4B", "qwen3/Qwen--Qwen3-30B-A3B-Thinking-2507.jinja")
     ours = _build(edited, spec=ModelSpec("qwen3", chat_format="qwen3"))
     assert isinstance(ours.format, JinjaFormat)
-    assert len(said) == 1 and "--template qwen3" in said[0]
+    assert len(said) == 2 and "--template llama" in said[0] and "--template qwen3" in said[1]
 
 
 def test_without_a_chat_template_a_shared_architecture_asks(load):
