@@ -17,10 +17,18 @@ class JsonLines:
     """One object a line, as they come."""
 
     def row(self, record: dict[str, Any]) -> str:
-        return json.dumps(record, ensure_ascii=False) + "\n"
+        return one_line(record)
 
     def end(self, summary: dict[str, Any]) -> str:
-        return json.dumps(summary, ensure_ascii=False) + "\n"
+        return one_line(summary)
+
+
+def one_line(record: dict[str, Any]) -> str:
+    """JSON that no reader takes for several lines: some break lines at these three characters too."""
+    text = json.dumps(record, ensure_ascii=False)
+    for sign in ("\u0085", "\u2028", "\u2029"):
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text + "\n"
 
 
 class PlainText:

@@ -9,8 +9,10 @@ import gzip
 import hashlib
 import json
 import re
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,7 +98,8 @@ class Chart:
         self.patient = patient
         self.rows = 0
         self.seen: dict[str, Count] = {symptom.code: Count() for symptom in SYMPTOMS}
-        self.whole: dict[bytes, Origin | None] = {}  # digest of a row → the first with it
+        self.whole: set[bytes] = set()  # digests of rows, and of what is said in them
+        self.words: set[bytes] = set()
         self.twice, self.leaked, self.mixed, self.contrary = Count(), Count(), Count(), Count()
         self.plain = 0  # rows whose question and answer have a plain language
         self.labels: Counter[str] = Counter()
@@ -108,10 +111,11 @@ class Chart:
         for symptom in SYMPTOMS:
             if symptom.seen(sample, self.patient):
                 self.seen[symptom.code].add(sample.origin)
-        if digest(sample) in self.whole:
+        self.words.add(digest(sample))
+        whole = digest(sample, whole=True)
+        if whole in self.whole:
             self.twice.add(sample.origin)
-        else:
-            self.whole[digest(sample)] = sample.origin
+        self.whole.add(whole)
         spoken = languages(sample)
         if spoken is not None:
             self.plain += 1
@@ -127,7 +131,7 @@ class Chart:
 
     def compare(self, sample: Sample) -> None:
         """A row to judge by: is it one of the training rows?"""
-        if digest(sample) in self.whole:
+        if digest(sample) in self.words:
             self.leaked.add(sample.origin)
 
 
@@ -160,7 +164,7 @@ def examine(
     if template is not None and rows is not None:
         findings += _of_tokens(rows, template)
     for stage in tally.stages if tally is not None else ():
-        findings += _of_skips(stage, chart)
+        findings += _of_skips(stage, None if stage.title.startswith("validation") else chart)
     return sorted(_merged(findings), key=lambda finding: -finding.count)
 
 
@@ -196,7 +200,7 @@ def _of_file(error: DataError) -> Finding:
 def _broken_lines(path: Path) -> Iterator[int]:
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     json_lines = path.name.lower().removesuffix(".gz").endswith(".jsonl")
-    with opened(path, "rb") as file:
+    with suppress(EOFError, OSError, zlib.error), opened(path, "rb") as file:  # a .gz that is cut off: what there is of it
         for number, line in enumerate(file, 1):
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -298,11 +302,12 @@ def _of_tokens(rows: TokenRows, template: TemplateFacts) -> Iterator[Finding]:
         yield Finding("mostly-truncated", what, cut, (), "raise --max_length, or split long rows")
 
 
-def digest(sample: Sample, *, labelled: bool = True) -> bytes:
-    """A row's words as 16 bytes: equal for rows that say the same."""
+def digest(sample: Sample, *, labelled: bool = True, whole: bool = False) -> bytes:
+    """A row's questions and answers as 16 bytes: equal for rows that say the same. `whole`: with its system text, tools and columns."""
     said: list[Any] = [(m.role, m.content.strip(), m.tool_calls) for m in sample.messages if m.role != "system"]
     said += [[(m.role, m.content.strip()) for m in sample.rejected]] if sample.rejected else []
     said += [sample.label] if labelled else []
+    said += [[m.content for m in sample.messages if m.role == "system"], sample.tools, sample.extra] if whole else []
     return hashlib.blake2b(json.dumps(said, sort_keys=True, default=str).encode(errors="replace"), digest_size=16).digest()
 
 

@@ -99,3 +99,20 @@ def test_a_finding_names_the_number_the_place_and_the_mend() -> None:
 def test_all_broken_lines_of_a_file_are_counted() -> None:
     finding = next(f for f in visit(CLINIC / "sick" / "bad-utf8.1.jsonl") if f.code == "bad-utf8")
     assert finding.count == 2 and [origin.line for origin in finding.places] == [2, 4]
+
+
+def test_rows_that_differ_in_their_system_text_are_no_repetitions(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{"system": said, "query": "Say yes, please.", "response": "Yes, of course."} for said in ("Be kind.", "Be rude.")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [finding.code for finding in visit(file)] == []
+
+
+def test_a_gz_that_is_cut_off_is_a_finding(tmp_path: Path) -> None:
+    import gzip
+    import random
+
+    file = tmp_path / "rows.jsonl.gz"
+    noise = random.Random(0).randbytes(4000) + b"\n"
+    file.write_bytes(gzip.compress(b'{"query": "q", "response": "r"}\n' + noise * 3)[:-30])
+    assert visit(file)
