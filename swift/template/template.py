@@ -342,7 +342,8 @@ class Template:
         if self.chat_format is GENERATION:
             return None
         if not isinstance(self.chat_format, ChatFormat):
-            return None if system is None else with_default_system(_whole(self.tokenizer), system)
+            none = not system and not getattr(self.chat_format, "default_system", None)  # nothing to put in, or nothing to take out
+            return None if system is None or none else with_default_system(_whole(self.tokenizer), system)
         if jinja is not None and jinja.takes_system:
             if system is None or (not system and not jinja.default_system):
                 return None
