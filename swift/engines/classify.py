@@ -20,14 +20,13 @@ from swift.data.labels import Problem, label_text, read_target
 from swift.data.sample import Sample
 from swift.engines.engine import Chunk, ClassLogprobs, Completion, Sampling
 from swift.engines.pt.adapters import AdapterRequest, AdapterShelf
-from swift.engines.pt.engine import UNKNOWN_LENGTH
+from swift.engines.pt.engine import UNKNOWN_LENGTH, Refused
 from swift.engines.text_metrics import Pairs
 from swift.engines.text_metrics import acc as exact_match
 from swift.errors import DataError
 from swift.hub import download
 from swift.models.classifier import Scorer, fit_to, untrained
 from swift.models.load import load_model, load_processor
-from swift.models.match import find_model
 from swift.template.build import build_template
 from swift.template.encoded import RowSkipped
 from swift.tuners.tuner import load_adapters
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from swift.args.base import HubArgs, ModelArgs, TemplateArgs
     from swift.models.match import ModelInfo
     from swift.template.template import Template
-
-Refused = RowSkipped | DataError  # why a sample cannot be asked
 
 ROWS = 32  # at once, unless --max_batch_size says otherwise
 TOKENS = 32768  # and of them no more than this
@@ -67,11 +64,17 @@ class ClassifierEngine:
 
     @classmethod
     def load(
-        cls, model: ModelArgs, hub: HubArgs, template: TemplateArgs, *, adapters: Sequence[str] = (), max_batch_size: int | None = None
+        cls,
+        info: ModelInfo,
+        model: ModelArgs,
+        hub: HubArgs,
+        template: TemplateArgs,
+        *,
+        adapters: Sequence[str] = (),
+        max_batch_size: int | None = None,
     ) -> ClassifierEngine:
-        """From paths or ids to an engine, adapters one on top of the other."""
+        """From a model that was found, and paths or ids of adapters, to an engine with them one on top of the other."""
         folders = [str(download(name, "model", hub)) for name in adapters]
-        info = find_model(model, hub, max_length=template.max_length)
         tokenizer = load_processor(info)
         bound = build_template(info, tokenizer, template)
         read = load_model(info, model, training=False)

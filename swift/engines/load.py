@@ -19,8 +19,9 @@ def load_engine(
     model: ModelArgs, hub: HubArgs, template: TemplateArgs, *, adapters: Sequence[str] = (), max_batch_size: int | None = None
 ) -> PtEngine | ClassifierEngine:
     """Adapters lie one on top of the other. `max_batch_size`: None: as fits; 0: all at once."""
-    kind = PtEngine if num_classes(find_model(model, hub, max_length=template.max_length), model) is None else ClassifierEngine
-    return kind.load(model, hub, template, adapters=adapters, max_batch_size=max_batch_size)
+    info = find_model(model, hub, max_length=template.max_length)
+    kind = PtEngine if num_classes(info, model) is None else ClassifierEngine
+    return kind.load(info, model, hub, template, adapters=adapters, max_batch_size=max_batch_size)
 
 
 def classifies(model: ModelArgs, hub: HubArgs) -> bool:

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from swift import logs
 from swift.errors import ModelError, UsageError
+from swift.models.layout import inner_model, laid_end_to_end, takes_rows_together
 
 if TYPE_CHECKING:
     from swift.args.base import ModelArgs
@@ -150,9 +151,10 @@ class Scorer:
 
     def __init__(self, model: nn.Module):
         self.model = model
-        self.inner = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
-        attention = str(self.inner.config._attn_implementation)
-        self.laid_out = hasattr(self.inner, HEAD) and (attention.startswith("swift_varlen") or attention == "flash_attention_2")
+        inner = inner_model(model)
+        assert inner is not None
+        self.inner = inner
+        self.laid_out = hasattr(inner, HEAD) and takes_rows_together(model)
 
     def __call__(self, batch: dict[str, Any]) -> Tensor:
         """Scores (S, L) float32 of the rows of a batch without padding (`lay_end_to_end`): input_ids (1, N), segment_lengths …"""
@@ -161,18 +163,8 @@ class Scorer:
         seen: list[Any] = []  # of all tokens: the model itself keeps the scores of the last one only
         head: nn.Module = getattr(self.inner, HEAD)
         hook = head.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        longest = max(batch["segment_lengths"])
         try:
-            self.model(
-                input_ids=batch["input_ids"],
-                position_ids=batch["position_ids"],
-                use_cache=False,
-                cu_seq_lens_q=batch["cu_seq_lens"],
-                cu_seq_lens_k=batch["cu_seq_lens"],
-                max_length_q=longest,
-                max_length_k=longest,
-                **({} if batch["input_ids"].is_cuda else {"segment_lengths": batch["segment_lengths"]}),  # as in objectives/policy.py
-            )
+            self.model(**laid_end_to_end(batch))
         finally:
             hook.remove()
         return seen[-1][0, self._last(batch).to(seen[-1].device)].float()

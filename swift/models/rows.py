@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from swift.models.attention import use_varlen
@@ -21,7 +21,7 @@ LONG_MASKS = ("attention_chunk_size", "index_topk")
 
 
 def keep_rows_apart(model: PreTrainedModel, *, eager: bool = False, flash: bool = False) -> bool:
-    """Give `model` variable-length attention where that keeps samples laid end to end apart; `takes_rows_together` then says so.
+    """Give `model` variable-length attention where that keeps samples laid end to end apart; layout.py's `takes_rows_together` then says so.
 
     `flash`: flash attention was asked for, and knows such batches itself. Returns whether it is so.
     """
@@ -34,13 +34,6 @@ def keep_rows_apart(model: PreTrainedModel, *, eager: bool = False, flash: bool 
         return True
     model.set_attn_implementation("sdpa" if own.startswith("flash") else own)
     return False
-
-
-def takes_rows_together(model: nn.Module) -> bool:
-    """Whether a model, however it is wrapped, may be given samples laid end to end (`cu_seq_lens_q` …); otherwise one after the other."""
-    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
-    attention = str(inner.config._attn_implementation) if inner is not None else ""
-    return attention.startswith(("swift_varlen", "flash"))
 
 
 @torch.no_grad()

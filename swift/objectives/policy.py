@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from swift.errors import ModelError
-from swift.models.rows import takes_rows_together
+from swift.models.layout import laid_end_to_end, takes_rows_together
 from swift.objectives.head import LogProbHead
 
 if TYPE_CHECKING:
@@ -73,20 +73,7 @@ class Policy:
     def _forward(self, batch: Batch) -> Tensor:
         if not self.together:
             return self.model(input_ids=batch["input_ids"], use_cache=False).logits
-        lengths = batch["segment_lengths"]
-        # the CPU's road wants the lengths as numbers; compiled layers would be compiled anew for each set of them
-        more = {} if batch["input_ids"].is_cuda else {"segment_lengths": lengths}
-        longest = max(lengths)
-        return self.model(
-            input_ids=batch["input_ids"],
-            position_ids=batch["position_ids"],
-            use_cache=False,
-            cu_seq_lens_q=batch["cu_seq_lens"],
-            cu_seq_lens_k=batch["cu_seq_lens"],
-            max_length_q=longest,
-            max_length_k=longest,
-            **more,
-        ).logits
+        return self.model(**laid_end_to_end(batch)).logits
 
 
 def one_by_one(batch: Batch) -> Iterator[Batch]:

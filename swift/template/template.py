@@ -341,11 +341,12 @@ class Template:
         system, jinja = self.args.system, self.jinja
         if self.chat_format is GENERATION:
             return None
+        own = jinja if isinstance(self.chat_format, ChatFormat) else self.chat_format
+        same = system is None or (not system and not getattr(own, "default_system", None))  # '' where there is none to take out
         if not isinstance(self.chat_format, ChatFormat):
-            none = not system and not getattr(self.chat_format, "default_system", None)  # nothing to put in, or nothing to take out
-            return None if system is None or none else with_default_system(_whole(self.tokenizer), system)
+            return None if same else with_default_system(_whole(self.tokenizer), system or "")
         if jinja is not None and jinja.takes_system:
-            if system is None or (not system and not jinja.default_system):
+            if same:
                 return None
             if system:
                 return with_default_system(_whole(self.tokenizer), system)
@@ -354,8 +355,10 @@ class Template:
         if jinja is None:
             return text
         # rows with tools were written by the checkpoint's own, and are again
-        own = _whole(self.tokenizer) if system is None or not jinja.takes_system else with_default_system(_whole(self.tokenizer), system)
-        return f"{_HAS_TOOLS}{{%- if swift.tools %}}{own}{{%- else %}}{text}{{%- endif %}}"
+        with_tools = _whole(self.tokenizer)
+        if system is not None and jinja.takes_system:
+            with_tools = with_default_system(with_tools, system)
+        return f"{_HAS_TOOLS}{{%- if swift.tools %}}{with_tools}{{%- else %}}{text}{{%- endif %}}"
 
 
 _HAS_TOOLS = (

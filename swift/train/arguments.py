@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import HfArgumentParser, Seq2SeqTrainingArguments
 
+from swift import dist
 from swift.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def trainer_arguments(
     }
     if not evaluate:
         told["metric_for_best_model"] = told["greater_is_better"] = None
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # rows are encoded by now, and a DataLoader's processes are forked
+    os.environ.setdefault(dist.THREADS, "false")  # rows are encoded by now, and a DataLoader's processes are forked
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(given.pop("logging_dir", None) or output_dir / "runs")  # the only way transformers reads it
     if isinstance(given.get("accelerator_config"), dict):
         given["accelerator_config"] = told["accelerator_config"] | given["accelerator_config"]

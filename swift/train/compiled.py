@@ -9,10 +9,9 @@ import importlib.util
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
 from swift import logs
-from swift.models.rows import takes_rows_together
+from swift.models.layout import inner_model, takes_rows_together
 
 SELECTIVE = 0.7  # of the activations that a layer keeps; what is dropped is cheap to compute again
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -61,4 +60,4 @@ def compile_layers(model: nn.Module, *, selective: bool) -> None:
 
 
 def _inner(model: nn.Module) -> nn.Module:
-    return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
+    return inner_model(model) or model

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
+from swift.objectives.head import LogProbHead
 from swift.train.compiled import SELECTIVE, layers
 
 Recompute = Literal["none", "selective", "full"]
@@ -37,7 +38,7 @@ class Need(NamedTuple):
         return f"{self.total / GIB:.1f} GiB ({parts})"
 
 
-def need(model: nn.Module, tokens: int, *, recompute: Recompute, compiled: bool, head_chunk: int = 1024) -> Need:
+def need(model: nn.Module, tokens: int, *, recompute: Recompute, compiled: bool) -> Need:
     """What a step over `tokens` tokens takes."""
     trained = [p for p in model.parameters() if p.requires_grad]
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -57,7 +58,7 @@ def need(model: nn.Module, tokens: int, *, recompute: Recompute, compiled: bool,
         gradients,
         2 * gradients,
         int(tokens * activations),
-        head_chunk * vocabulary * 8 + 2 * tokens * hidden * 2,  # a chunk's logits and their gradient; hidden states and theirs
+        LogProbHead.chunk * vocabulary * 8 + 2 * tokens * hidden * 2,  # a chunk's logits and their gradient; hidden states and theirs
     )
 
 

@@ -24,8 +24,8 @@ from swift.commands.infer import infer
 from swift.commands.infer_chat import Chat
 from swift.data.labels import read_target
 from swift.data.mix import load_samples
-from swift.engines.classify import ClassifierEngine
 from swift.engines.engine import Sampling
+from swift.engines.load import load_engine
 from swift.errors import DataError, UsageError
 from swift.llm import InferRequest, PtEngine, RequestConfig
 
@@ -184,7 +184,7 @@ def test_swift_llm_answers_as_swift_infer_does(folder, labelled, tmp_path) -> No
 def test_interactive_mode_judges_each_message_by_itself(folder, labelled, tmp_path) -> None:
     last = train(folder, labelled, tmp_path / "out", num_labels=3, eval_strategy="no")
     args = parse("infer", ["--adapters", str(last)])
-    engine = ClassifierEngine.load(args.model, args.hub, args.template, adapters=[str(last)])
+    engine = load_engine(args.model, args.hub, args.template, adapters=[str(last)])
     typed, said = iter(["say 1", "say 1", "exit"]), []
     chat = Chat(
         engine, Sampling(), stream=False, results=tmp_path / "talk.jsonl", remembers=False,

@@ -13,9 +13,10 @@ import transformers as t
 from torch import Tensor
 
 from swift.args.base import HubArgs, ModelArgs
+from swift.models.layout import takes_rows_together
 from swift.models.load import load_model
 from swift.models.match import find_model
-from swift.models.rows import keep_rows_apart, takes_rows_together
+from swift.models.rows import keep_rows_apart
 from swift.objectives.objective import lay_end_to_end
 from swift.objectives.policy import Policy
 from tests import tiny

@@ -350,3 +350,10 @@ def test_thoughts_that_a_chat_template_leaves_out_of_the_trained_answer_are_said
     own.encode_sample(Sample.of(("user", "2+2?"), ("assistant", "4")))
     assert [count for what, count in own.counts.items() if "without the thoughts" in what] == [1]
     assert any("--template" in line and "thoughts" in line for line in said)
+
+
+def test_no_system_text_asked_for_adds_no_turn_to_a_template_that_has_none_of_its_own(load):
+    tokenizer = load("microsoft--Phi-3-mini-4k-instruct")
+    ours = _build(tokenizer, system="", template_backend="jinja")
+    assert ours.effective_jinja() is None
+    assert ours.prompt(Sample.of(("user", "hi"))) == published(tokenizer, Sample.of(("user", "hi")), reply=True)

@@ -23,7 +23,6 @@ from swift.engines.stop import AnswerText
 from swift.errors import DataError
 from swift.hub import download
 from swift.models.load import load_model, load_processor
-from swift.models.match import find_model
 from swift.template.build import build_template
 from swift.template.encoded import RowSkipped
 from swift.tuners.tuner import load_adapters
@@ -66,11 +65,17 @@ class PtEngine:
 
     @classmethod
     def load(
-        cls, model: ModelArgs, hub: HubArgs, template: TemplateArgs, *, adapters: Sequence[str] = (), max_batch_size: int | None = None
+        cls,
+        info: ModelInfo,
+        model: ModelArgs,
+        hub: HubArgs,
+        template: TemplateArgs,
+        *,
+        adapters: Sequence[str] = (),
+        max_batch_size: int | None = None,
     ) -> PtEngine:
-        """From paths or ids to an engine, adapters one on top of the other."""
+        """From a model that was found, and paths or ids of adapters, to an engine with them one on top of the other."""
         folders = [str(download(name, "model", hub)) for name in adapters]
-        info = find_model(model, hub, max_length=template.max_length)
         tokenizer = load_processor(info)
         bound = build_template(info, tokenizer, template)
         loaded = load_adapters(load_model(info, model, training=False), folders)
