@@ -1,6 +1,6 @@
 """Models and data sets from ModelScope (default) or Hugging Face, through their own libraries, imported where used.
 
-Reads USE_HF; the libraries read their own MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN, HF_HOME, HF_ENDPOINT, HF_TOKEN …
+Reads USE_HF and TIMEOUT; the libraries read their own MODELSCOPE_CACHE, MODELSCOPE_ENDPOINT, MODELSCOPE_API_TOKEN, HF_HOME, HF_ENDPOINT, HF_TOKEN …
 """
 
 from __future__ import annotations
@@ -33,6 +33,15 @@ class HubSettings(Protocol):
 
 def uses_hf(hub: HubSettings) -> bool:
     return hub.use_hf or os.environ.get("USE_HF", "").strip().lower() in ("1", "true", "yes")
+
+
+def timeout_seconds() -> float | None:
+    """TIMEOUT: how long an answer of a server may take; None where it is not set, not above 0, or no number."""
+    try:
+        seconds = float(os.environ.get("TIMEOUT", ""))
+    except ValueError:
+        return None
+    return seconds if seconds > 0 else None
 
 
 def cache_root() -> Path:

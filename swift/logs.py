@@ -29,6 +29,7 @@ def get_logger() -> logging.Logger:
     handler.setFormatter(logging.Formatter("[%(levelname)s:swift] %(message)s"))
     logger.addHandler(handler)
     logger.propagate = False
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels for some CPUs whenever peft is imported
     level = os.environ.get("LOG_LEVEL", "INFO").upper()
     logger.setLevel(level if dist.is_main() else "ERROR")
     return logger

@@ -19,7 +19,7 @@ from swift.data.mix import load_samples
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN_BY_RUNS = ("output/", "images/", "runs/", "infer_result/", "checkpoint-N", ".venv")
+WRITTEN_BY_RUNS = ("output/", "images/", "runs/", "infer_result/", "deploy_result/", "result/", "checkpoint-N", ".venv")
 
 
 def blocks(page: Path, *languages: str) -> list[str]:

@@ -38,6 +38,8 @@ def test_importing_the_command_line_loads_the_standard_library_only(program: str
         ["bogus"],
         ["sft", "--help"],
         ["infer", "--help"],
+        ["deploy", "--help"],
+        ["deploy", "--model", "org/model", "--adapters", "a=org/a", "--port", "0", "--dry_run", "true"],
         ["sft", "--learnign_rate", "1e-4"],
         ["sft", "--lora_rank", "x", "--adam_beta1", "y", "--optim", "z"],
         ["rlhf", "--help"],

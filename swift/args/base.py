@@ -98,6 +98,41 @@ class ModelArgs:
     model_kwargs: dict | None = arg(None, "More parameters of this kind of model: a JSON object, or a JSON file.")
 
 
+BITS = ("4", "8")
+
+
+def _read_bits(word: str) -> int | None:
+    if word == "None":
+        return None
+    if word in BITS:
+        return int(word)
+    raise ValueError("expected 4 or 8")
+
+
+@dataclass(frozen=True)
+class QuantArgs:
+    """How the weights of linear layers are held once they are read; read by models/quantized.py."""
+
+    quant_method: Literal["bnb"] | None = arg(
+        None,
+        "Library that quantizes the weights of linear layers while the model is read, so that an adapter is trained on small weights (QLoRA).",
+        hot=True,
+        waiting=("hqq", "eetq"),
+        shown="bnb with --quant_bits, otherwise none",
+    )
+    quant_bits: int | None = arg(None, "Bits of a quantized weight.", hot=True, choices=BITS, read=_read_bits, shown="not quantized")
+    bnb_4bit_compute_dtype: Literal["float16", "bfloat16", "float32"] | None = arg(
+        None, "Type in which 4-bit weights are multiplied.", shown="that of --torch_dtype"
+    )
+    bnb_4bit_quant_type: Literal["nf4", "fp4"] = arg(
+        "nf4", "The 16 values of a 4-bit weight: those of a normal distribution (nf4), or floating-point numbers (fp4)."
+    )
+    bnb_4bit_use_double_quant: bool = arg(True, "Quantize the scales of 4-bit weights too: 0.4 bits less for each weight.")
+    bnb_4bit_quant_storage: Literal["uint8", "float16", "bfloat16", "float32"] | None = arg(
+        None, "Type of the tensor that 4-bit weights are packed into; none of its bits change.", shown="uint8"
+    )
+
+
 @dataclass(frozen=True)
 class AdapterArgs:
     """The adapter: given ones, and the kind that is trained; read by tuners/."""

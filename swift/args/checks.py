@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swift.args import convert, passthrough
-from swift.args.paths import adapter_path, dataset_item, exists, is_file, is_path_like, near_file
+from swift.args import convert, passthrough, quantize
+from swift.args.paths import adapter_path, dataset_item, exists, is_file, is_path_like, model_suffix, near_file
 from swift.args.spec import specs
 
 if TYPE_CHECKING:
@@ -60,11 +60,16 @@ def files(state: Resolved) -> None:
                 state.absent(f"--{flag}: the file {file} is not there{_source(state, flag)}")
     if state.made.SHOWS:
         return  # nothing is trained or written
+    quantize.packages(state)
+    _liger(state)
     if state.made.TRAINS:
         for tracker in values["report_to"]:
             package = _PACKAGES[tracker] if tracker in _PACKAGES else str(tracker)
             if tracker not in ("all", "none") and "report_to" in state.explicit and importlib.util.find_spec(package) is None:
                 state.absent(f"--report_to {tracker} needs {package}. Install it with: pip install {package}")
+    for flag in ("ssl_keyfile", "ssl_certfile"):
+        if values.get(flag) and not is_file(values[flag]):
+            state.absent(f"--{flag}: the file {values[flag]} is not there{near_file(values[flag])}{_source(state, flag)}")
     if values["device_map"] and "cuda" in str(values["device_map"]) and not Path("/dev/nvidiactl").exists():
         state.absent("--device_map names a GPU, and this machine has none")
     _written_paths(state)
@@ -122,6 +127,15 @@ def _folder_to_write(state: Resolved, flag: str, name: str) -> None:
         state.absent(f"--{flag}: {folder} cannot be written to")
 
 
+def _liger(state: Resolved) -> None:
+    """Compiled layers need no package, and whether they can be compiled is known once the model is there; where they must not be, it is needed."""
+    values = state.values
+    if not state.made.TRAINS or not values["use_liger"] or values["torch_compile"] is not False or not Path("/dev/nvidiactl").exists():
+        return
+    if importlib.util.find_spec("liger_kernel") is None:
+        state.absent("--use_liger needs liger-kernel. Install it with: pip install 'swift-finetune[liger]'")
+
+
 def contradictions(state: Resolved) -> Iterator[str]:
     values = state.values
     for flag in ("model_name", "model_author"):
@@ -138,13 +152,34 @@ def contradictions(state: Resolved) -> Iterator[str]:
     if values["rope_scaling"] and values["max_length"] is None:
         yield "--rope_scaling needs --max_length: positions are stretched by --max_length / the length that the model was made for"
     yield from _task_contradictions(state)
+    yield from quantize.contradictions(state)
     if state.made.TRAINS:
         yield from _training_contradictions(state)
         return
     if values["merge_lora"] and not values["adapters"]:
-        yield "--merge_lora needs --adapters: there is nothing to merge"
-    if values["top_logprobs"] and not values["logprobs"]:
+        flag = "swift merge-lora" if state.made.NAME == "merge-lora" else "--merge_lora"
+        yield f"{flag} needs --adapters: there is nothing to merge"
+    if values["top_logprobs"] and not values["logprobs"] and state.made.NAME == "infer":
         yield "--top_logprobs needs --logprobs true"
+    if state.made.NAME == "deploy":
+        yield from _deploy_contradictions(state)
+
+
+def _deploy_contradictions(state: Resolved) -> Iterator[str]:
+    values = state.values
+    if bool(values["ssl_keyfile"]) != bool(values["ssl_certfile"]):
+        yield "--ssl_keyfile and --ssl_certfile belong together: give both, or neither"
+    names = [word.partition("=")[0] for word in values["adapters"] if adapter_path(word) != word]
+    own = values["served_model_name"] or (model_suffix(values["model"]) if values["model"] else None)
+    for name in dict.fromkeys(names):
+        if not name:
+            yield "--adapters: expected name=path, and there is no name before the '='"
+        elif names.count(name) > 1 or name == own:
+            yield f"--adapters: two models would be served as {name!r}; give each a name of its own"
+    if values["merge_lora"] and names:
+        yield f"--merge_lora true serves one merged model; leave it out to serve {', '.join(names)} beside it"
+    if (values["top_logprobs"] or 0) > values["max_logprobs"]:
+        yield f"--top_logprobs {values['top_logprobs']} is more than --max_logprobs {values['max_logprobs']}"
 
 
 def _task_contradictions(state: Resolved) -> Iterator[str]:
@@ -204,6 +239,7 @@ def _training_contradictions(state: Resolved) -> Iterator[str]:
 def without_effect(state: Resolved) -> Iterator[str]:
     """Flags that were typed and do nothing beside the others."""
     values, typed = state.values, state.explicit
+    yield from quantize.without_effect(state)
     if values["padding_side"] == "left" and "padding_side" in typed and state.made.TRAINS:
         yield "--padding_side has no effect: rows are laid end to end without padding"
     if "norm_bbox" in typed and values["norm_bbox"]:
@@ -223,6 +259,8 @@ def without_effect(state: Resolved) -> Iterator[str]:
             ("loss_scale", "nothing is learned"),
             ("padding_side", "prompts are padded as the engine needs it"),
             ("train_type", "an adapter's own file says its kind"),
+            *(_NOT_SERVED if state.made.NAME == "deploy" else ()),
+            *(_not_merged(state) if state.made.NAME == "merge-lora" else ()),
         ):
             if name in typed:
                 yield f"--{name} has no effect in swift {state.made.NAME}: {reason}"
@@ -243,6 +281,25 @@ def without_effect(state: Resolved) -> Iterator[str]:
     if idle:
         names = ", ".join(f"--{name}" for name in idle)
         yield f"no effect with --train_type {values['train_type']}: {names}"
+
+
+_ROWS = "no data set is answered"
+_NOT_SERVED = (
+    ("dataset", _ROWS),
+    ("val_dataset", _ROWS),
+    ("val_dataset_sample", _ROWS),
+    ("metric", _ROWS),
+    ("ddp_backend", "one process serves"),
+    ("stream", "each request says whether it wants a stream"),
+    ("logprobs", "each request says whether it wants them"),
+    ("num_beams", "each request says whether it wants beams"),
+)
+
+
+def _not_merged(state: Resolved) -> Iterator[tuple[str, str]]:
+    for name, spec in specs(state.made).items():
+        if spec.group in ("data", "generation"):
+            yield name, "no rows are read and no answers made"
 
 
 def is_interactive(args: InferCommand) -> bool:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from swift.args import spec
-from swift.args.base import AdapterArgs, DataArgs, GenerationArgs, HubArgs, ModelArgs, RuntimeArgs, TemplateArgs
-from swift.args.engines import MergeArgs
+from swift.args.base import AdapterArgs, DataArgs, GenerationArgs, HubArgs, ModelArgs, QuantArgs, RuntimeArgs, TemplateArgs
+from swift.args.engines import ExportArgs, MergeArgs
 from swift.args.preview import PreviewArgs
-from swift.args.serving import InferArgs
+from swift.args.serving import DeployArgs, InferArgs
 from swift.args.trainer import TrainerArgs, TrainingArgs
 from swift.args.tuner import FullArgs, LoraArgs, TargetArgs
 
@@ -26,12 +26,14 @@ class Command:
     NAME: ClassVar[str]
     HELP: ClassVar[str]
     TRAINS: ClassVar[bool] = False
+    ALONE: ClassVar[bool] = False  # one process, whatever NPROC_PER_NODE says
     SHOWS: ClassVar[str] = ""  # the command that a preview takes its flags from: it loads no weights and writes nothing
     DEFAULTS: ClassVar[dict[str, Any]] = {}
 
     runtime: RuntimeArgs = group()
     hub: HubArgs = group()
     model: ModelArgs = group()
+    quant: QuantArgs = group()
     adapter: AdapterArgs = group()
     data: DataArgs = group()
     template: TemplateArgs = group()
@@ -79,9 +81,31 @@ class InferCommand(Command):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeployCommand(InferCommand):
+    NAME: ClassVar[str] = "deploy"
+    HELP: ClassVar[str] = "A server that speaks OpenAI's protocol."
+    ALONE: ClassVar[bool] = True
+
+    deploy: DeployArgs = group()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeCommand(Command):
+    NAME: ClassVar[str] = "merge-lora"
+    HELP: ClassVar[str] = "An adapter merged into its model: a folder that plain transformers loads, compared with the adapter."
+    ALONE: ClassVar[bool] = True
+    DEFAULTS: ClassVar[dict[str, Any]] = {"load_args": True}
+
+    generation: GenerationArgs = group()
+    merge: MergeArgs = group()
+    export: ExportArgs = group()
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreviewCommand(SftCommand):
     NAME: ClassVar[str] = "preview"
     HELP: ClassVar[str] = "Rows as swift sft (swift preview pt: swift pt) will train them, token by token, and their faults."
+    ALONE: ClassVar[bool] = True
     SHOWS: ClassVar[str] = "sft"
 
     preview: PreviewArgs = group()
@@ -94,6 +118,8 @@ class PreviewPtCommand(PreviewCommand):
     DEFAULTS: ClassVar[dict[str, Any]] = PtCommand.DEFAULTS
 
 
-COMMANDS: dict[str, type[Command]] = {command.NAME: command for command in (PtCommand, SftCommand, PreviewCommand, InferCommand)}
+COMMANDS: dict[str, type[Command]] = {
+    command.NAME: command for command in (PtCommand, SftCommand, PreviewCommand, InferCommand, DeployCommand, MergeCommand)
+}
 FORMS = COMMANDS | {PreviewPtCommand.NAME: PreviewPtCommand}  # with those that a word behind the command chooses
-WAITING = ("rlhf", "deploy", "app", "web-ui", "eval", "export", "sample", "merge-lora")  # part of SWIFT, not built yet
+WAITING = ("rlhf", "app", "web-ui", "eval", "export", "sample")  # part of SWIFT, not built yet

@@ -20,3 +20,11 @@ class MergeArgs:
 
     merge_lora: bool = arg(False, "Merge the adapter into the model's weights first.", hot=True)
     max_shard_size: str = arg("5GB", "Largest size of one weight file.", read=_read_size)
+
+
+@dataclass(frozen=True)
+class ExportArgs:
+    """Where a command that makes weights writes them; read by commands/merge.py."""
+
+    output_dir: str | None = arg(None, "Folder for the model that is made.", hot=True, shown="the first adapter's, with -merged behind it")
+    exist_ok: bool = arg(False, "Overwrite a model that is in --output_dir already.")

@@ -14,9 +14,9 @@ from swift.args.commands import COMMANDS, WAITING, Command
 from swift.args.spec import ArgSpec, groups, specs
 
 TITLES = {
-    "runtime": "Run", "hub": "Hub", "model": "Model", "adapter": "Adapter", "data": "Data", "template": "Template",
+    "runtime": "Run", "hub": "Hub", "model": "Model", "quant": "Quantization", "adapter": "Adapter", "data": "Data", "template": "Template",
     "generation": "Generation", "preview": "Preview", "trainer": "Trainer", "training": "Training", "target": "Adapter targets", "full": "Full training",
-    "lora": "LoRA", "merge": "Merging", "infer": "Inference",
+    "lora": "LoRA", "merge": "Merging", "export": "Export", "infer": "Inference", "deploy": "Deployment",
 }  # fmt: skip
 
 

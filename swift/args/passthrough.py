@@ -20,7 +20,7 @@ WAITING = frozenset({
     "fsdp", "fsdp_config", "fsdp_min_num_params", "fsdp_transformer_layer_cls_to_wrap", "parallelism_config",
     "activation_checkpointing_kwargs", "hub_strategy", "hub_always_push", "hub_revision",
     "push_to_hub_token", "push_to_hub_model_id", "push_to_hub_organization",
-    "torch_compile_backend", "torch_compile_mode", "torchdynamo", "use_liger_kernel",
+    "torch_compile_backend", "torch_compile_mode", "torchdynamo",
     "liger_kernel_config",
     "generation_max_length", "generation_num_beams", "generation_config", "sortish_sampler",
 })  # fmt: skip

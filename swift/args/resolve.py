@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from swift.args import checks, convert, saved
+from swift.args import checks, convert, quantize, saved
 from swift.args.commands import Command
 from swift.args.paths import adapter_path, exists, is_file, is_folder, is_path_like, looks_like_adapter, model_suffix, near_file
 from swift.args.spec import specs
@@ -62,6 +62,8 @@ def resolve(
     _resume(state)
     _adapters(state)
     _inherit(state, checkpoint)
+    _merges(state)
+    quantize.settle(state)
     _system(state)
     _weights_file(state)
     for name, rule in RULES:
@@ -203,6 +205,15 @@ def _base_of_adapter(folder: Path) -> str | None:
     return config.get("base_model_name_or_path") or None
 
 
+def _merges(state: Resolved) -> None:
+    """swift merge-lora needs no --merge_lora."""
+    if state.made.NAME != "merge-lora":
+        return
+    if "merge_lora" in state.explicit and not state.values["merge_lora"]:
+        state.problems.append("--merge_lora false: swift merge-lora does nothing but merge")
+    state.set("merge_lora", True, "derived: swift merge-lora merges")
+
+
 def _system(state: Resolved) -> None:
     """--system prompt.txt means the content of the file."""
     name = state.values["system"]
@@ -238,7 +249,7 @@ def _weights_file(state: Resolved) -> None:
 def _output_dir(state: Resolved) -> str | None:
     """output/<model name>."""
     model = state.values["model"]
-    return f"output/{model_suffix(model)}" if model else None
+    return f"output/{model_suffix(model)}" if model and state.made.TRAINS else None
 
 
 def _torch_dtype(state: Resolved) -> str | None:

@@ -20,9 +20,10 @@ FILE = "args.json"
 WHEN_EMPTY = (
     "model", "model_type", "model_revision", "task_type", "num_labels", "torch_dtype", "attn_impl", "device_map", "template", "system", "tools_prompt",
     "rope_scaling", "local_repo_path", "model_kwargs", "external_plugins", "custom_register_path",
+    "quant_method", "quant_bits", "bnb_4bit_compute_dtype", "bnb_4bit_quant_storage",
 )  # fmt: skip
 # Their default says nothing about the checkpoint, so the checkpoint's value replaces it.
-OVER_DEFAULT = ("train_type", "tuner_backend", "use_chat_template")
+OVER_DEFAULT = ("train_type", "tuner_backend", "use_chat_template", "bnb_4bit_quant_type", "bnb_4bit_use_double_quant")
 DATA_WHEN_EMPTY = ("dataset", "val_dataset", "columns", "model_name", "model_author", "custom_dataset_info")
 DATA_OVER_DEFAULT = ("split_dataset_ratio", "data_seed")
 TRAINING_WHEN_EMPTY = ("max_length",)

@@ -83,8 +83,8 @@ class TrainerArgs:
 def _read_checkpointing(word: str) -> str:
     """true and false are transformers' words for it."""
     low = {"true": "full", "false": "none"}.get(word.lower(), word.lower())
-    if low not in ("none", "selective", "full", "auto"):
-        raise ValueError("expected none, selective, full or auto")
+    if low not in ("none", "selective", "full", "offload", "auto"):
+        raise ValueError("expected none, selective, full, offload or auto")
     return low
 
 
@@ -102,15 +102,28 @@ class TrainingArgs:
     lazy_tokenize: bool | None = arg(
         None, "Make tokens while training instead of before.", hot=True, shown="false for text models, true for multimodal ones"
     )
-    activation_checkpointing: Literal["none", "selective", "full", "auto"] | None = arg(
+    activation_checkpointing: Literal["none", "selective", "full", "offload", "auto"] | None = arg(
         None,
         "What of the activations is computed again in the backward pass to save memory: nothing, what is cheap (compiled layers only), whole "
-        "layers, or the least that fits the GPU (auto). Goes before --gradient_checkpointing.",
-        waiting=("offload",),
+        "layers, whole layers with their inputs kept in the computer's memory (offload), or the least that fits the GPU (auto). Goes before "
+        "--gradient_checkpointing.",
         read=_read_checkpointing,
         shown="auto",
     )
+    micro_batch_tokens: int | None = arg(
+        None,
+        "Most tokens that are computed together: the rows of a step (--per_device_train_batch_size times --gradient_accumulation_steps) are "
+        "regrouped into micro-batches of about equal size, which changes the speed and not the result. A longer row is one by itself; 0 "
+        "leaves them as --per_device_train_batch_size says.",
+        low=0,
+        shown="as many as fit, up to 16384, on a GPU; 0 on CPU",
+    )
     torch_compile: bool | None = arg(
         None, "Compile the model's layers at the first step; the steps are faster from then on.", shown="true on a GPU where it can be done"
+    )
+    use_liger: bool = arg(
+        False,
+        "Use liger-kernel's norms, rotary embedding and MLP where layers are not compiled; compiled ones have them fused already.",
+        aliases=("use_liger_kernel",),
     )
     acc_strategy: Literal["token", "seq"] = arg("token", "Accuracy counts right tokens, or rows that are right as a whole (seq).")

@@ -11,7 +11,7 @@ from swift.args.commands import COMMANDS, FORMS
 from swift.args.spec import specs
 
 TRAINING = ("pt", "sft")
-EVERY = ("pt", "sft", "infer")
+EVERY = ("pt", "sft", "infer", "deploy")
 
 # Flags that the parameter document lacks and existing scripts carry.
 LEGACY_WITHOUT_EFFECT = {
@@ -32,8 +32,6 @@ LEGACY_WAITING = {
     "train_dataset_sample": TRAINING,
 }
 LEGACY_ELSEWHERE = {
-    "ssl_keyfile": ("deploy",),
-    "ssl_certfile": ("deploy",),
     "dataset_args": ("eval",),
     "to_ollama": ("export",),
     "gguf_file": ("export",),

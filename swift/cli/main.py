@@ -26,6 +26,8 @@ RECIPES = {
     "pt": "swift.commands.sft:pt",
     "sft": "swift.commands.sft:sft",
     "infer": "swift.commands.infer:infer",
+    "deploy": "swift.commands.deploy:deploy",
+    "merge-lora": "swift.commands.merge:merge",
     "preview": "swift.commands.preview:preview",
     "preview pt": "swift.commands.preview:preview",
 }
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     if COMMANDS[command].SHOWS and words and words[0] == "rlhf":
         return _fail("swift rlhf is part of SWIFT but not built yet")
     several = "NPROC_PER_NODE" in os.environ or "NNODES" in os.environ
-    if several and not COMMANDS[command].SHOWS and not _asks_for_help(words):  # rows are the same for every number of processes
+    if several and not COMMANDS[command].ALONE and not _asks_for_help(words):
         return _guarded(command, lambda: _start_torchrun(command, words))
     return run(command, words)
 

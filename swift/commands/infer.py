@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -83,16 +84,16 @@ def with_downloaded_adapter(args: InferCommand) -> InferCommand:
     return with_checkpoint(args, download(adapter_path(args.adapter.adapters[0]), "model", args.hub))  # type: ignore[return-value]
 
 
-def ready_engine(args: InferCommand) -> PtEngine | ClassifierEngine:
-    """The model with its adapters on it, or merged into it first."""
-    model, adapters = args.model, [adapter_path(word) for word in args.adapter.adapters]
+def ready_engine(args: InferCommand, adapters: Sequence[str] | None = None) -> PtEngine | ClassifierEngine:
+    """The model with its adapters on it, or merged into it first. `adapters`: paths or ids; None: all of --adapters."""
+    model, adapters = args.model, [adapter_path(word) for word in args.adapter.adapters] if adapters is None else adapters
     if args.merge.merge_lora:
         if dist.is_main():
             merged = merge_adapters(args.model, args.hub, args.template, adapters, max_shard_size=args.merge.max_shard_size)
         dist.barrier()
         merged = dist.broadcast(merged if dist.is_main() else None)
         model, adapters = replace(args.model, model=str(merged), model_revision=None), []
-    return load_engine(model, args.hub, args.template, adapters=adapters, max_batch_size=args.infer.max_batch_size)
+    return load_engine(model, args.hub, args.template, quant=args.quant, adapters=adapters, max_batch_size=args.infer.max_batch_size)
 
 
 def sampling(args: InferCommand) -> Sampling:

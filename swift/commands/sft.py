@@ -25,19 +25,23 @@ from swift.data.mix import Loaded, Samples, SampleStream, load_samples
 from swift.data.packing import PackedRows, PackedStream
 from swift.errors import Interrupted, UsageError
 from swift.models.classifier import fit_to, num_classes, stored_classes
+from swift.models.liger import use_liger
 from swift.models.load import load_model, load_processor
 from swift.models.match import check_model, find_model
+from swift.models.quantized import check_quantization
 from swift.objectives.policy import exchange_head
 from swift.objectives.seq_cls import SequenceClassification
 from swift.objectives.sft import SFT
 from swift.template.build import build_template
 from swift.train import checkpoint
-from swift.train.arguments import needs_input_gradients
+from swift.train.account import Circumstances, hints, in_words
+from swift.train.arguments import computing_dtype, grow_segments, needs_input_gradients
 from swift.train.callbacks import RunLog, StopOnSignal
 from swift.train.judge import check_metric, checked_arguments
+from swift.train.memory import PlannedAgainstPeak
 from swift.train.order import CountedStream, Items
 from swift.train.plots import save_plots
-from swift.train.speed import plan_steps
+from swift.train.speed import asked_recompute, plan_steps
 from swift.train.trainer import Rows, SwiftTrainer
 from swift.tuners.targets import adapts_output_layer
 from swift.tuners.tuner import apply_tuner, parameter_line
@@ -54,11 +58,13 @@ if TYPE_CHECKING:
 
 def sft(args: SftCommand) -> dict[str, Any]:
     """Fine-tune on demonstrations. Returns the run's final record: checkpoints, best metric, history."""
+    grow_segments()
     start_processes(args.trainer.ddp_backend)
     dist.seed_everything(args.runtime.seed)
     if args.trainer.resume_from_checkpoint:
         judge_resumed(args, Path(args.trainer.resume_from_checkpoint))
     info = find_model(args.model, args.hub, max_length=args.template.max_length)
+    check_quantization(info, args.quant, full=args.adapter.train_type == "full")
     labels = num_classes(info, args.model)
     if labels is None:
         check_metric(args, SFT(args.training.acc_strategy).metrics)  # a classifier's are known once its rows are read
@@ -75,15 +81,17 @@ def sft(args: SftCommand) -> dict[str, Any]:
         train_rows = counted(train_rows)
     folder = checkpoint.run_folder(Path(args.trainer.output_dir or "output"), add_version=args.training.add_version)
 
-    model = load_model(info, args.model, training=True)
+    model = load_model(info, args.model, training=True, quant=args.quant)
     dtype = model.dtype
     if isinstance(objective, SequenceClassification):
         fit_to(model, template.tokenizer, objective.problem)
     elif not adapts_output_layer(model, args.target, args.adapter.train_type):
         exchange_head(model)
     tuned = apply_tuner(model, args)
-    plan = plan_steps(args, tuned, train_rows, max_length=template.max_length, computes_in=dtype)
-    recompute = plan.recompute == "full"
+    plan = plan_steps(args, tuned, train_rows, max_length=template.max_length, computes_in=computing_dtype(args, dtype))
+    if args.training.use_liger:
+        use_liger(tuned, compiled=plan.compiled)
+    recompute = plan.whole_layers
     if needs_input_gradients(args, recompute=recompute):
         model.enable_input_require_grads()
     told = checked_arguments(args, folder, tuned, dtype=dtype, evaluate=val_rows is not None, recompute=recompute)
@@ -107,8 +115,11 @@ def sft(args: SftCommand) -> dict[str, Any]:
         save_total_limit=args.trainer.save_total_limit,
         callbacks=[log, stop],
         args_json=folder / "args.json",
+        micro_batch_tokens=plan.micro_batch_tokens,
     )
     trainer.remove_callback(PrinterCallback)
+    if plan.needed is not None:
+        trainer.add_callback(PlannedAgainstPeak(plan.needed, plan.tokens))
     plan.apply(tuned)
     resume = None if args.training.resume_only_model else args.trainer.resume_from_checkpoint
     try:
@@ -120,7 +131,9 @@ def sft(args: SftCommand) -> dict[str, Any]:
     if read_while_training(args):
         for line in loaded.tally.lines():
             logs.info(line)
-    return finish(args, trainer, folder, log, stop, parameter_line(tuned))
+    short = asked_recompute(args) == "auto" and plan.whole_layers
+    how = Circumstances(told.dataloader_num_workers, compiled=plan.compiled, short_of_memory=short)
+    return finish(args, trainer, folder, log, stop, parameter_line(tuned), how)
 
 
 pt = sft  # `swift pt` differs by its defaults alone: use_chat_template false, loss_scale all
@@ -253,8 +266,13 @@ def checkpoint_bytes(model: nn.Module, *, with_optimizer: bool) -> int:
     return weights + (8 * sum(p.numel() for p in trained) if with_optimizer else 0)
 
 
-def finish(args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, stop: StopOnSignal, parameters: str) -> dict[str, Any]:
-    """Links, pictures and the final record; raises Interrupted after a run that was stopped."""
+def finish(
+    args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, stop: StopOnSignal, parameters: str, how: Circumstances
+) -> dict[str, Any]:
+    """What took the time, links, pictures and the final record; raises Interrupted after a run that was stopped."""
+    took = trainer.account.took(trainer.over_ranks)
+    for line in (in_words(took, how), *hints(took, how)):
+        logs.info(line)
     last = str(trainer.last_saved) if trainer.last_saved else None  # with --add_version false older runs' checkpoints may lie beside it
     best = trainer.state.best_model_checkpoint
     if dist.is_main():
@@ -271,6 +289,7 @@ def finish(args: SftCommand, trainer: SwiftTrainer, folder: Path, log: RunLog, s
         "global_step": trainer.state.global_step,
         "log_history": trainer.state.log_history,
         "memory": max((entry.get("memory(GiB)", 0.0) for entry in trainer.state.log_history), default=0.0),
+        "what_took_the_time": took,
     }
     if dist.is_main():
         log.write(record)

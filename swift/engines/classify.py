@@ -32,7 +32,7 @@ from swift.template.encoded import RowSkipped
 from swift.tuners.tuner import load_adapters
 
 if TYPE_CHECKING:
-    from swift.args.base import HubArgs, ModelArgs, TemplateArgs
+    from swift.args.base import HubArgs, ModelArgs, QuantArgs, TemplateArgs
     from swift.models.match import ModelInfo
     from swift.template.template import Template
 
@@ -70,6 +70,7 @@ class ClassifierEngine:
         hub: HubArgs,
         template: TemplateArgs,
         *,
+        quant: QuantArgs | None = None,
         adapters: Sequence[str] = (),
         max_batch_size: int | None = None,
     ) -> ClassifierEngine:
@@ -77,7 +78,7 @@ class ClassifierEngine:
         folders = [str(download(name, "model", hub)) for name in adapters]
         tokenizer = load_processor(info)
         bound = build_template(info, tokenizer, template)
-        read = load_model(info, model, training=False)
+        read = load_model(info, model, training=False, quant=quant)
         fit_to(read, tokenizer, stored_problem(folders))
         adapted = load_adapters(read, folders)
         if without := untrained(read, adapted):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from swift.data.sample import Sample
-from swift.errors import UsageError
+from swift.errors import SwiftError, UsageError
 from swift.template.tool_calls import Call
+
+if TYPE_CHECKING:
+    from swift.engines.pt.adapters import AdapterRequest
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -29,6 +32,10 @@ class Sampling:
     top_logprobs: int | None = None
     n: int = 1  # answers to each sample
     seed: int | None = None  # the same seed gives the same answer, whatever runs beside it
+    min_p: float | None = None  # a share of the likeliest token's probability that others must have
+    presence_penalty: float = 0.0  # taken from the logit of each token that the answer has
+    frequency_penalty: float = 0.0  # the same for each time that it stands there
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, what is added to its logit)
 
     def __post_init__(self) -> None:
         _demand(self.max_new_tokens is None or self.max_new_tokens >= 1, f"max_new_tokens must be at least 1, not {self.max_new_tokens}")
@@ -38,6 +45,14 @@ class Sampling:
         _demand(
             self.repetition_penalty is None or self.repetition_penalty > 0,
             f"repetition_penalty must be above 0 (1: no penalty), not {self.repetition_penalty}",
+        )
+        _demand(self.min_p is None or 0 <= self.min_p <= 1, f"min_p must lie between 0 and 1, not {self.min_p}")
+        for name in ("presence_penalty", "frequency_penalty"):
+            _demand(-2 <= getattr(self, name) <= 2, f"{name} must lie between -2 and 2, not {getattr(self, name)}")
+        _demand(all(-100 <= bias <= 100 for _, bias in self.logit_bias), "logit_bias: each bias must lie between -100 and 100")
+        counted = self.presence_penalty or self.frequency_penalty or self.logit_bias or self.min_p
+        _demand(
+            not (counted and self.num_beams > 1), "min_p, logit_bias, presence_penalty and frequency_penalty have no effect with num_beams"
         )
         _demand(self.num_beams >= 1, f"num_beams must be at least 1, not {self.num_beams}")
         _demand(self.n >= 1, f"n must be at least 1, not {self.n}")
@@ -131,4 +146,58 @@ class Engine(Protocol):
 
     def stream(self, samples: Sequence[Sample], sampling: Sampling | Sequence[Sampling]) -> Iterator[tuple[int, Chunk]]:
         """(sample's number, chunk) as the answers grow; the samples of a batch grow together."""
+        ...
+
+
+# what a server needs beyond that (swift/serve): samples that come and go one by one, whatever runs beside them
+
+
+class QueueFull(SwiftError):
+    """As many requests wait as the engine takes; later there will be room. A server answers 429."""
+
+
+Listener = Callable[["Chunk | Exception"], object]
+
+
+class Handle(Protocol):
+    """One sample that was handed in. It is over when each of its n answers had a chunk with a finish reason, or an exception came."""
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The chunks as they come, waiting for each (only where `submit` was given no listener). Raises what the sample failed with."""
+        ...
+
+    def cancel(self) -> None:
+        """From any thread, at any time, also once it is over: no chunk follows, and at the next step its place is another's."""
+        ...
+
+
+class Load(NamedTuple):
+    running: int  # answers that are in the running batch
+    waiting: int  # answers that have no place in it yet
+
+
+class ServingEngine(Protocol):
+    def submit(
+        self,
+        sample: Sample,
+        sampling: Sampling,
+        *,
+        adapter: AdapterRequest | None = None,
+        prompt: list[int] | None = None,
+        listen: Listener | None = None,
+        whole: bool = False,
+    ) -> Handle:
+        """Hand a sample in; it joins the running batch when there is room. Safe to call from any thread.
+
+        Raises at once, in the caller's thread: RowSkipped or DataError for a sample that cannot be asked, UsageError for a way of
+        sampling that the engine does not know, QueueFull. What fails later (an adapter that cannot be loaded, memory) fails this sample
+        alone, as an exception to the listener. `prompt`: token ids to go on from, instead of what the template makes of the sample.
+        `listen` is called in the engine's thread with each chunk and must return at once. `whole`: one chunk for each answer, at its end.
+        """
+        ...
+
+    def load_now(self) -> Load: ...
+
+    def close(self) -> None:
+        """Stop the engine's thread; what still runs or waits fails with an exception."""
         ...

@@ -122,15 +122,16 @@ class RequestConfig:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     length_penalty: float = 1.0
+    min_p: float | None = None
+    logit_bias: dict[str, float] | None = None  # token id, as OpenAI's JSON has it a string, to what is added to its logit
 
     def __post_init__(self) -> None:
         self.stop = [self.stop] if isinstance(self.stop, str) else list(self.stop or [])
 
     def sampling(self, tokenizer: Any = None) -> Sampling:
         """As the pt engine takes it. Refuses what only other engines can do."""
-        for name, neutral in (("best_of", None), ("presence_penalty", 0), ("frequency_penalty", 0)):
-            if getattr(self, name) != neutral:
-                raise UsageError(f"{name} works with the vllm engine only, which is part of SWIFT but not built yet; leave it out")
+        if self.best_of is not None:
+            raise UsageError("best_of works with the vllm engine only, which is part of SWIFT but not built yet; leave it out")
         return Sampling(
             max_new_tokens=self.max_tokens,
             temperature=self.temperature,
@@ -144,6 +145,10 @@ class RequestConfig:
             top_logprobs=self.top_logprobs,
             n=self.n,
             seed=self.seed,
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logit_bias=tuple((int(token), float(bias)) for token, bias in (self.logit_bias or {}).items()),
         )
 
 

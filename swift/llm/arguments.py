@@ -6,13 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from swift.args import saved
-from swift.args.commands import InferCommand, SftCommand
+from swift.args.commands import DeployCommand, InferCommand, SftCommand
 from swift.args.parse import from_kwargs
 
 
 def InferArguments(**flags: Any) -> InferCommand:
     """All of swift infer's flags as keywords; for infer_main."""
     return from_kwargs("infer", **flags)  # type: ignore[return-value]
+
+
+def DeployArguments(**flags: Any) -> DeployCommand:
+    """All of swift deploy's flags as keywords; for run_deploy and deploy_main."""
+    return from_kwargs("deploy", **flags)  # type: ignore[return-value]
 
 
 def TrainArguments(**flags: Any) -> SftCommand:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from swift.models.match import ModelInfo, find_model
 from swift.models.spec import model_specs
 from swift.template.build import build_template
 from swift.template.template import Template
+
+if TYPE_CHECKING:
+    from swift.args.commands import InferCommand
 
 Rows = list[dict[str, Any]] | Iterator[dict[str, Any]]
 
@@ -63,6 +66,14 @@ def get_model_tokenizer(
     )
     info = find_model(model, HubArgs(bool(use_hf), hub_token), max_length=max_length)
     return (load_weights(info, model, training=False) if load_model else None), load_processor(info)
+
+
+def prepare_model_template(args: InferCommand) -> tuple[Any, Template]:
+    """(model with its adapters on it, template) of InferArguments or DeployArguments."""
+    from swift.commands.infer import ready_engine
+
+    engine = ready_engine(args)
+    return engine.shelf.model, engine.template
 
 
 def get_template(

@@ -21,6 +21,11 @@ def pt_main(args: Args = None) -> dict[str, Any]:
     return call("pt", sys.argv[1:] if args is None else args)
 
 
+def deploy_main(args: Args = None) -> None:
+    """swift deploy; returns once the server was stopped by a signal."""
+    call("deploy", sys.argv[1:] if args is None else args)
+
+
 def infer_main(args: Args = None) -> list[dict[str, Any]]:
     """swift infer; returns the records that were written."""
     return call("infer", sys.argv[1:] if args is None else args)

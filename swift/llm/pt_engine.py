@@ -83,7 +83,11 @@ class PtEngine:
         }
         args = from_kwargs("infer", **{name: value for name, value in flags.items() if value is not None})
         self._hub: HubArgs = args.hub
-        self._start(load_engine(args.model, args.hub, args.template, adapters=args.adapter.adapters, max_batch_size=max_batch_size))
+        self._start(
+            load_engine(
+                args.model, args.hub, args.template, quant=args.quant, adapters=args.adapter.adapters, max_batch_size=max_batch_size
+            )
+        )
 
     @classmethod
     def from_model_template(cls, model: Any, template: Any, *, max_batch_size: int | None = None) -> PtEngine:

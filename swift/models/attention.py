@@ -14,10 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.torch_version import TorchVersion
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
 VARLEN, VARLEN_EAGER = "swift_varlen", "swift_varlen_eager"
+TAKES_GROUPS = TorchVersion(torch.__version__) >= "2.13"  # varlen_attn has enable_gqa
 
 
 def varlen_attention(
@@ -76,12 +78,15 @@ def _padded(one: Callable[..., Tensor], query: Tensor, key: Tensor, value: Tenso
 def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, scaling: float | None, window: int | None, cu: Tensor, longest: int) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn  # only where a CUDA kernel is there
 
-    q, k, v = (x[0].transpose(0, 1) for x in (q, k, v))  # (T, H, D)
-    if k.shape[1] != q.shape[1]:  # torch 2.11 has no enable_gqa
-        groups = q.shape[1] // k.shape[1]
-        k, v = k.repeat_interleave(groups, 1), v.repeat_interleave(groups, 1)
+    q, k, v = (x[0].transpose(0, 1).contiguous() for x in (q, k, v))  # (T, H, D)
     left = -1 if window is None else window - 1
-    out = varlen_attn(q.contiguous(), k.contiguous(), v.contiguous(), cu, cu, longest, longest, scale=scaling, window_size=(left, 0))
+    if k.shape[1] == q.shape[1]:
+        out = varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, window_size=(left, 0))
+    elif TAKES_GROUPS:
+        out = varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, window_size=(left, 0), enable_gqa=True)
+    else:  # the operator below varlen_attn took fewer key heads than query heads before
+        window_size = {"window_size_left": left, "window_size_right": 0} if window is not None else {}
+        out = torch.ops.aten._flash_attention_forward(q, k, v, cu, cu, longest, longest, 0.0, True, False, scale=scaling, **window_size)[0]
     return out[None]  # type: ignore[index]
 
 

@@ -12,10 +12,12 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils.logging import disable_progress_bar
 
 from swift import logs
+from swift.args.base import QuantArgs
 from swift.errors import ModelError, UsageError, need
 from swift.models import rope
 from swift.models.classifier import classifier_class, lay_out, num_classes, quietly, say_fresh
 from swift.models.placement import check_map, placement
+from swift.models.quantized import bnb_config, check_quantization, exchange, reads_quantized
 from swift.models.remote_code import CAUSAL, CLASSIFIER, native_class, runs_own_code, tokenizer_runs_own_code
 from swift.models.requirements import check_requirements, use_repository
 
@@ -49,18 +51,20 @@ def load_processor(info: ModelInfo) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(info: ModelInfo, args: ModelArgs, *, training: bool) -> PreTrainedModel:
-    """Weights in the asked, found or fitting dtype, on this process's device.
+def load_model(info: ModelInfo, args: ModelArgs, *, training: bool, quant: QuantArgs | None = None) -> PreTrainedModel:
+    """Weights in the asked, found or fitting dtype, on this process's device; those of linear layers in few bits where `quant` asks for it.
 
     For training the model takes samples laid end to end (rows.py). Raises ModelError for missing or broken weights, and for
     code that the user did not allow to run.
     """
     folder = local_folder(info)
+    quant = quant or QuantArgs()
     check_requirements(info)
+    check_quantization(info, quant)
     use_repository(info, args)
     labels = _labels(info, args)
     own = info.spec.loader
-    model = own(folder, info, args) if own else _from_folder(info, args, folder, labels, training=training)
+    model = own(folder, info, args) if own else _from_folder(info, args, quant, folder, labels, training=training)
     if labels is not None:
         lay_out(model, eager=args.attn_impl == "eager")
     elif training:
@@ -72,7 +76,9 @@ def load_model(info: ModelInfo, args: ModelArgs, *, training: bool) -> PreTraine
     return model
 
 
-def _from_folder(info: ModelInfo, args: ModelArgs, folder: Path, labels: int | None, *, training: bool) -> PreTrainedModel:
+def _from_folder(
+    info: ModelInfo, args: ModelArgs, quant: QuantArgs, folder: Path, labels: int | None, *, training: bool
+) -> PreTrainedModel:
     auto = CAUSAL if labels is None else CLASSIFIER
     own_code = runs_own_code(folder, info.config, trusted=args.trust_remote_code, auto=auto)
     native = None if own_code else native_class(info.config, auto)
@@ -87,6 +93,8 @@ def _from_folder(info: ModelInfo, args: ModelArgs, folder: Path, labels: int | N
         "trust_remote_code": own_code,
         **placement(args),
     }
+    if quant.quant_method is not None and "quantization_config" not in info.config:
+        options["quantization_config"] = bnb_config(quant, options["dtype"], classifier=labels is not None)
     if args.attn_impl is not None:
         options["attn_implementation"] = attention_name(args.attn_impl)
     made: Any = direct or AutoModelForCausalLM
@@ -99,6 +107,8 @@ def _from_folder(info: ModelInfo, args: ModelArgs, folder: Path, labels: int | N
         raise
     except Exception as error:
         raise ModelError(f"{folder}: the model cannot be loaded: {first_line(error)}") from error
+    if reads_quantized(info, quant):
+        exchange(model)
     check_map(model, args.device_map)
     if args.attn_impl is None and model.config._attn_implementation == "eager":
         logs.info_once("attention is eager: this model's code has no sdpa")

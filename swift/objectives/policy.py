@@ -35,8 +35,12 @@ class Policy:
         self.together = takes_rows_together(model)
         self.heads = [module for module in model.modules() if isinstance(module, LogProbHead)]  # PEFT's modules_to_save keeps two
 
-    def logps(self, batch: Batch, *, want_correct: bool = False) -> tuple[Tensor, Tensor | None]:
-        """log p(shift_labels) (1, N), 0 where nothing is learned, and, if asked, whether each target is the most likely token (1, N)."""
+    def logps(self, batch: Batch, *, want_correct: bool = False, slopes: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """log p(shift_labels) (1, N), 0 where nothing is learned, and, if asked, whether each target is the most likely token (1, N).
+
+        `slopes` (1, N): with what the loss will weigh each of them, but for one common factor, where that is known; it saves computing logits
+        twice where the output layer is trained.
+        """
         if not self.together and len(batch["segment_lengths"]) > 1:
             each = [self.logps(one, want_correct=want_correct) for one in one_by_one(batch)]
             return torch.cat([logps for logps, _ in each], 1), torch.cat([right for _, right in each], 1) if want_correct else None  # type: ignore[arg-type]
@@ -44,11 +48,12 @@ class Policy:
             return self._from_logits(batch, want_correct)
         for head in self.heads:
             head.targets, head.learned, head.want_correct = batch["shift_labels"], batch.get("learned"), want_correct
+            head.slopes = slopes
         try:
             answer = self._forward(batch)
         finally:
             for head in self.heads:
-                head.targets = head.learned = None
+                head.targets = head.learned = head.slopes = None
         head = next(head for head in self.heads if head.answer is not None)
         if head.softcap is not None and head.answer is not None:
             answer = head.answer  # the model has capped what the head returned: that was no logit

@@ -43,7 +43,7 @@ class SFT:
         return {"tokens": (batch["shift_labels"] >= 0).sum()}
 
     def loss(self, policy: Policy, batch: Batch, *, metrics: bool) -> Loss:
-        logps, correct = policy.logps(batch, want_correct=metrics)
+        logps, correct = policy.logps(batch, want_correct=metrics, slopes=batch["weights"])
         total = -(batch["weights"] * logps).sum()
         if correct is None:
             return Loss({"tokens": total})

@@ -23,10 +23,31 @@ Parsed = tuple[str, list[Call]]  # what was said besides, and the calls
 
 @dataclass(frozen=True)
 class CallStyle:
-    """`parse` gives the whole text and no calls where there are none. `write` is None where the checkpoint's chat template writes them."""
+    """`parse` gives the whole text and no calls where there are none. `write` is None where the checkpoint's chat template writes them.
+
+    For streams: `start` says from which character on a growing text is a call or may become one (its length: nowhere yet), and `end` is
+    the text that closes a call, where the style has one.
+    """
 
     parse: Callable[[str], Parsed]
     write: Callable[[Sequence[Call]], str] | None = None
+    start: Callable[[str], int] = lambda text: 0
+    end: str | None = None
+
+
+def begins_with(*openings: str) -> Callable[[str], int]:
+    """For `CallStyle.start`, where calls begin with one of these texts, in any case."""
+    whole = re.compile("|".join(map(re.escape, openings)), re.IGNORECASE)
+    begun = {opening[:size].lower() for opening in openings for size in range(1, len(opening))}
+    longest = max(map(len, openings))
+
+    def start(text: str) -> int:
+        if match := whole.search(text):
+            return match.start()
+        sizes = range(min(longest - 1, len(text)), 0, -1)
+        return len(text) - next((size for size in sizes if text[-size:].lower() in begun), 0)
+
+    return start
 
 
 @dataclass(frozen=True)
@@ -110,6 +131,12 @@ def _glm4(text: str) -> Parsed:
 
 def _write_glm4(calls: Sequence[Call]) -> str:
     return "\n".join(f"{call.name}\n{call.arguments}" for call in calls)
+
+
+def _glm4_start(text: str) -> int:
+    """A line that is one word may be a name; it is one where `{` follows below it."""
+    match = re.search(r"^[ \t]*[\w.\-]*[ \t]*(?:\n\s*)?(?:\{|\Z)", text, re.MULTILINE)
+    return match.start() if match else len(text)
 
 
 _HERMES = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -211,6 +238,10 @@ def _llama3(text: str) -> Parsed:
     return (said.strip() if mark else "", calls) if calls else (text, [])
 
 
+def _llama3_start(text: str) -> int:
+    return 0 if text.lstrip()[:1] in ("", "{") else begins_with("<|python_tag|>")(text)
+
+
 def _objects(text: str) -> Iterator[Call]:
     position = 0
     while match := re.compile(r"[\s;,]*(?=\{)").match(text, position):
@@ -223,14 +254,14 @@ def _objects(text: str) -> Iterator[Call]:
 
 
 call_styles: Registry[CallStyle] = Registry("style of tool calls")
-call_styles["react"] = CallStyle(REACT.parse, REACT.write)
-call_styles["qwen"] = CallStyle(FLOWERS.parse, FLOWERS.write)
-call_styles["glm4"] = CallStyle(_glm4, _write_glm4)
-call_styles["hermes"] = CallStyle(_hermes)
-call_styles["llama3"] = CallStyle(_llama3)
-call_styles["mistral"] = CallStyle(_mistral)
-call_styles["deepseek"] = CallStyle(_deepseek)
-call_styles["kimi"] = CallStyle(_kimi)
+call_styles["react"] = CallStyle(REACT.parse, REACT.write, begins_with(REACT.action))
+call_styles["qwen"] = CallStyle(FLOWERS.parse, FLOWERS.write, begins_with(FLOWERS.action))
+call_styles["glm4"] = CallStyle(_glm4, _write_glm4, _glm4_start)
+call_styles["hermes"] = CallStyle(_hermes, None, begins_with("<tool_call>"), "</tool_call>")
+call_styles["llama3"] = CallStyle(_llama3, None, _llama3_start)
+call_styles["mistral"] = CallStyle(_mistral, None, begins_with("[TOOL_CALLS]"))
+call_styles["deepseek"] = CallStyle(_deepseek, None, begins_with("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"), "<｜tool▁call▁end｜>")
+call_styles["kimi"] = CallStyle(_kimi, None, begins_with("<|tool_calls_section_begin|>", "<|tool_call_begin|>"), "<|tool_call_end|>")
 
 # what a chat template writes around calls, and the style that reads it; the first that is found decides
 _TRACES = {

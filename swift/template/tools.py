@@ -19,7 +19,7 @@ from swift.registry import Registry
 from swift.template.conversation import Conversation, Turn
 from swift.template.encoded import RowSkipped
 from swift.template.jinja import JinjaFormat
-from swift.template.tool_calls import FLOWERS, REACT, Call, CallStyle, Keywords, Parsed, call_styles, read_call, style_of
+from swift.template.tool_calls import FLOWERS, REACT, Call, CallStyle, Keywords, Parsed, begins_with, call_styles, read_call, style_of
 
 Function = dict[str, Any]  # {"name", "description", "parameters"}
 
@@ -219,7 +219,7 @@ def tools_prompt(name: str) -> ToolsPrompt:
         ) from None
     return ToolsPrompt(
         lambda tools, day: write([tool["name"] for tool in tools], [_json(tool) for tool in tools]),
-        CallStyle(words.parse, words.write),
+        CallStyle(words.parse, words.write, begins_with(words.action)),
         words.observation,
     )
 

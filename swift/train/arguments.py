@@ -28,6 +28,14 @@ SAME_NAME = (
 )  # fmt: skip
 
 
+def grow_segments() -> None:
+    """Have torch's allocator enlarge its segments instead of taking new ones: steps of ever other lengths would leave holes between them.
+
+    To be called before anything is on a GPU. What the user set stays.
+    """
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
 def trainer_arguments(
     args: SftCommand, output_dir: Path, *, dtype: torch.dtype, evaluate: bool, recompute: bool
 ) -> Seq2SeqTrainingArguments:
@@ -37,6 +45,7 @@ def trainer_arguments(
     Raises UsageError where transformers refuses a word that was passed through.
     """
     given = passthrough(args.trainer.passthrough)
+    pinned = torch.cuda.is_available() and bool(given.get("dataloader_pin_memory", True))
     told: dict[str, Any] = {name: getattr(args.trainer, name) for name in SAME_NAME}
     told |= {
         "output_dir": str(output_dir),
@@ -51,13 +60,14 @@ def trainer_arguments(
         "fp16": dtype == torch.float16,
         "use_cpu": not torch.cuda.is_available(),
         "average_tokens_across_devices": False,  # our sums are always divided by global counts
-        "accelerator_config": {"dispatch_batches": False},
+        # a batch is copied to the GPU while the step before is computed: otherwise the copy would wait for its end
+        "accelerator_config": {"dispatch_batches": False, "non_blocking": pinned},
         "remove_unused_columns": False,
         "logging_nan_inf_filter": False,  # it would look at the loss, and so wait for the device, at every step
         "disable_tqdm": True,  # our own progress bar
         "use_cache": True,  # of the saved config.json; training itself asks for no cache
         "run_name": str(output_dir),
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "dataloader_pin_memory": pinned,
     }
     if not evaluate:
         told["metric_for_best_model"] = told["greater_is_better"] = None
@@ -66,6 +76,12 @@ def trainer_arguments(
     if isinstance(given.get("accelerator_config"), dict):
         given["accelerator_config"] = told["accelerator_config"] | given["accelerator_config"]
     return Seq2SeqTrainingArguments(**(told | given))
+
+
+def computing_dtype(args: SftCommand, dtype: torch.dtype) -> torch.dtype:
+    """What products are computed in: the dtype of the weights, unless --bf16 true or --fp16 true says otherwise (float32 weights are then kept)."""
+    asked = passthrough({name: value for name, value in args.trainer.passthrough.items() if name in ("bf16", "fp16")})
+    return torch.bfloat16 if asked.get("bf16") else torch.float16 if asked.get("fp16") else dtype
 
 
 def needs_input_gradients(args: SftCommand, *, recompute: bool) -> bool:

@@ -30,6 +30,7 @@ def spoken_time(seconds: float) -> str:
 
 UNSPOKEN = ("percentage", "train_speed(iter/s)", "total_flos", "train_runtime", "train_samples_per_second", "train_steps_per_second")
 UNSPOKEN += ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second")  # in logging.jsonl, too much for a line
+ALWAYS = ("padding_share", "data_wait_share", "memory(GiB)")  # said where they are 0 too
 
 
 class RunLog(TrainerCallback):
@@ -56,11 +57,12 @@ class RunLog(TrainerCallback):
             return
         record = self.record(state, logs)
         self.write(record)
-        line = ", ".join(f"{name} {_short(value)}" for name, value in record.items() if name not in UNSPOKEN and value != 0)
+        said = {name: value for name, value in record.items() if name not in UNSPOKEN and (value != 0 or name in ALWAYS)}
+        line = ", ".join(f"{name} {_short(value)}" for name, value in said.items())
         if self.bar is None:
             logs_info(line)
         else:
-            self.bar.set_postfix_str(" ".join(f"{k} {_short(record[k])}" for k in ("loss", "tokens/s", "padding_share") if k in record))
+            self.bar.set_postfix_str(" ".join(f"{k} {_short(record[k])}" for k in ("loss", "tokens/s", "matrix_peak_share") if k in record))
             self.bar.write(line, file=sys.stderr)
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -24,26 +24,30 @@ class Items(Protocol):
 
 
 class PaddedOrder(Sampler[int | None]):
-    """0 … size-1, shuffled by (seed, epoch) or in order where seed is None, then None up to a multiple of `whole`."""
+    """0 … size-1, shuffled by (seed, epoch) or in order where seed is None, then None up to a multiple of `fill`.
 
-    def __init__(self, size: int, whole: int, *, seed: int | None, drop_last: bool = False):
+    With `drop_last`, rows that do not fill the last `whole` are left out. `fill` is `whole` unless a batch holds several of them.
+    """
+
+    def __init__(self, size: int, whole: int, *, seed: int | None, drop_last: bool = False, fill: int | None = None):
         self.size, self.whole, self.seed, self.drop_last = size, whole, seed, drop_last
+        self.taken = size // whole * whole if drop_last else size
+        self.fill = fill or whole
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        rounds = self.size // self.whole if self.drop_last else -(-self.size // self.whole)
-        return rounds * self.whole
+        return -(-self.taken // self.fill) * self.fill
 
     def __iter__(self) -> Iterator[int | None]:
         order = list(range(self.size))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
             order = torch.randperm(self.size, generator=generator).tolist()
-        yield from order[: len(self)]
-        yield from [None] * (len(self) - self.size)
+        yield from order[: self.taken]
+        yield from [None] * (len(self) - self.taken)
 
 
 class Places(Dataset):
@@ -73,11 +77,11 @@ class CountedStream(IterableDataset):
 
 
 class WholeStream(IterableDataset):
-    """One pass over a counted stream, then empty places up to a multiple of `whole`: as PaddedOrder does for rows in memory."""
+    """One pass over a counted stream, then empty places: as PaddedOrder does for rows in memory."""
 
-    def __init__(self, stream: CountedStream, whole: int, *, drop_last: bool = False):
+    def __init__(self, stream: CountedStream, whole: int, *, drop_last: bool = False, fill: int | None = None):
         self.stream = stream
-        self.order = PaddedOrder(len(stream), whole, seed=None, drop_last=drop_last)
+        self.order = PaddedOrder(len(stream), whole, seed=None, drop_last=drop_last, fill=fill)
 
     def __len__(self) -> int:
         return len(self.order)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
@@ -16,6 +16,7 @@ from swift.args.paths import model_suffix
 from swift.errors import ModelError, UsageError
 from swift.models.classifier import fresh_modules, is_classifier
 from swift.models.load import DTYPES
+from swift.tuners.low_rank import use_low_rank
 from swift.tuners.targets import modules_to_save, target_modules
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def add_lora(model: PreTrainedModel, lora: LoraArgs, target: TargetArgs) -> Peft
         modules_to_save=[*modules_to_save(model, target), *fresh_modules(model)] or None,
         task_type="SEQ_CLS" if is_classifier(model) else "CAUSAL_LM",  # PEFT trains and saves a classifier's head too
     )
+    use_low_rank(config)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=lora.lora_dtype is None)
     if lora.lora_dtype is not None:
         for name, parameter in adapted.named_parameters():
@@ -69,7 +71,10 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
         if isinstance(model, PeftModel):
             model.load_adapter(str(folder), adapter_name=name, is_trainable=trainable)
             return model
-        return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable)
+        config = PeftConfig.from_pretrained(str(folder))
+        if isinstance(config, LoraConfig):
+            use_low_rank(config)
+        return PeftModel.from_pretrained(model, str(folder), adapter_name=name, is_trainable=trainable, config=config)
     except (RuntimeError, ValueError, KeyError) as error:  # PEFT: shapes that differ, targets that are not there
         raise ModelError(
             f"{folder} does not fit the model: it was trained on another one. {str(error).strip().splitlines()[0][:200]}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from swift.errors import UsageError
+from swift.models.quantized import Quantized
 from swift.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ def modules_to_save(model: nn.Module, args: TargetArgs) -> list[str]:
     found: list[str] = []
     for asked in args.modules_to_save:
         found += wide[asked](model) if asked in wide else [asked]
-    names = [name for name, _ in model.named_modules()]
+    modules = dict(model.named_modules())
     for name in found:
-        if not any(n == name or n.endswith("." + name) for n in names):
+        picked = [full for full in modules if full == name or full.endswith("." + name)]
+        if not picked:
             raise UsageError(f"--modules_to_save {name}: the model has no such module")
+        if packed := next((full for full in picked if isinstance(modules[full], Quantized)), None):
+            raise UsageError(f"--modules_to_save {name}: {packed} is quantized, so it can take an adapter and cannot be trained whole")
     return list(dict.fromkeys(found))
 
 

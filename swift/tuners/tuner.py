@@ -11,6 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from swift import logs
+from swift.models.quantized import hidden_parameters
 from swift.registry import Registry
 from swift.tuners.adapters import add_lora, load_adapter
 from swift.tuners.full import open_parameters
@@ -58,7 +59,7 @@ def load_adapters(model: PreTrainedModel, folders: list[str]) -> PreTrainedModel
 
 def parameter_line(model: nn.Module) -> str:
     """Class, parameters, and the share of them that is trained."""
-    total = sum(p.numel() for p in model.parameters())
+    total = sum(p.numel() for p in model.parameters()) + hidden_parameters(model)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     buffers = sum(b.numel() for b in model.buffers())
     return (

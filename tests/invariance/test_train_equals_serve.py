@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import swift
 import swift.commands.sft
-import swift.engines.pt.engine
+from swift.engines.pt.scheduler import Scheduler
 from swift.llm import InferRequest, PtEngine, RequestConfig
 from swift.template.encoded import IGNORE
 from tests.invariance.conftest import FAMILIES
@@ -63,15 +62,16 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[int], list[int]]
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The prompt ids that reached a model, in the order of the rows."""
+    """The prompt ids that were handed to the running batch, in the order of the rows."""
     seen: list[list[int]] = []
-    real = swift.engines.pt.engine.decode
+    real = Scheduler.add
 
-    def spy(model: Any, requests: Any, word: Any) -> Iterator[Any]:
+    def spy(self: Scheduler, tickets: Any, most_waiting: int | None = None) -> None:
+        requests = [request for ticket in tickets for request in ticket.requests]
         seen.extend(request.prompt for request in sorted(requests, key=lambda request: request.sample))
-        return real(model, requests, word)
+        real(self, tickets, most_waiting)
 
-    monkeypatch.setattr(swift.engines.pt.engine, "decode", spy)
+    monkeypatch.setattr(Scheduler, "add", spy)
     return seen
 
 

@@ -210,7 +210,7 @@ def test_the_default_template_can_be_replaced(checkpoint: Path) -> None:  # noqa
 
 
 @pytest.mark.parametrize(
-    "setting", [{"best_of": 2}, {"presence_penalty": 0.5}, {"frequency_penalty": 0.5}, {"temperature": -1}, {"top_logprobs": 2}]
+    "setting", [{"best_of": 2}, {"presence_penalty": 2.5}, {"frequency_penalty": -2.5}, {"temperature": -1}, {"top_logprobs": 2}]
 )
 def test_settings_that_would_do_nothing_are_refused(engine: PtEngine, setting: dict) -> None:
     with pytest.raises(UsageError):

@@ -63,3 +63,24 @@ def test_the_logits_of_a_whole_batch_are_never_built():
     model.get_output_embeddings().register_forward_hook(lambda module, _, output: shapes.append(output.shape))
     Policy(model).logps(batch)
     assert shapes == [(1, batch["input_ids"].numel(), 1)]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma2"])
+@pytest.mark.parametrize("common", [1.0, -0.25])
+def test_gradients_are_the_same_where_the_weights_of_the_loss_are_known_before(architecture, common):
+    batch, model = lay_end_to_end(rows(5, weighted=True)), tiny.model(architecture)
+    known, unknown = prepared(model), prepared(model)
+    for ours, slopes in ((known, batch["weights"]), (unknown, None)):
+        logps, _ = Policy(ours).logps(batch, slopes=slopes)
+        (common * (logps * batch["weights"]).sum()).backward()
+    expected = dict(unknown.named_parameters())
+    for name, parameter in known.named_parameters():
+        gradient = expected[name].grad
+        assert (parameter.grad - gradient).norm() <= 1e-5 * gradient.norm() + 1e-8, name
+
+
+def test_a_loss_that_weighs_otherwise_than_it_said_is_an_error():
+    batch, model = lay_end_to_end(rows(5)), prepared(tiny.model())
+    logps, _ = Policy(model).logps(batch, slopes=batch["weights"])
+    with pytest.raises(RuntimeError, match="slopes"):
+        (logps * logps.detach()).sum().backward()

@@ -42,6 +42,7 @@ from swift.objectives.policy import Policy
 from swift.objectives.seq_cls import SequenceClassification
 from swift.template.build import build_template
 from swift.template.encoded import Encoded, RowSkipped
+from swift.train.account import Account
 from swift.train.meter import Meter
 from swift.tuners.adapters import add_lora, load_adapter
 from tests import tiny
@@ -301,13 +302,13 @@ def test_metrics_count_right_rows_and_measure_errors() -> None:
     from swift.objectives.seq_cls import measure
 
     scores = torch.tensor([[2.0, 1.0], [0.0, 3.0], [-1.0, -2.0]])
-    meter = Meter()
+    meter = Meter(Account(torch.device("cpu")))
     meter.add(measure(scores, torch.tensor([[0.0], [0.0], [0.0]]), "single_label_classification"))
     assert meter.ratios(lambda x: x) == {"acc": pytest.approx(2 / 3)}
-    meter = Meter()
+    meter = Meter(Account(torch.device("cpu")))
     meter.add(measure(scores, torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0]]), "multi_label_classification"))
     assert meter.ratios(lambda x: x) == {"acc": pytest.approx(2 / 3), "label_acc": pytest.approx(5 / 6)}
-    meter = Meter()
+    meter = Meter(Account(torch.device("cpu")))
     meter.add(measure(torch.tensor([[1.0], [4.0]]), torch.tensor([[0.0], [1.0]]), "regression"))
     assert meter.ratios(lambda x: x) == {"mse": pytest.approx(5.0), "mae": pytest.approx(2.0)}
 

@@ -112,7 +112,8 @@ def test_the_loss_is_the_weighted_sum_over_the_number_of_learned_tokens():
     weights = torch.tensor([[2.0, 0.0, 1.0, 3.0, 0.0, 0.5]])
 
     class Policy:
-        def logps(self, batch, *, want_correct):
+        def logps(self, batch, *, want_correct, slopes):
+            assert torch.equal(slopes, weights)
             safe = labels.clamp(min=0)
             return logits.log_softmax(-1).gather(-1, safe[..., None])[..., 0] * (labels >= 0), None
 

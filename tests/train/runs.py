@@ -42,6 +42,7 @@ def trainer(
     eval_rows: list | None = None,
     keep: int | None = None,
     objective: SFT | None = None,
+    micro_batch_tokens: int = 0,
     **changes: object,
 ) -> SwiftTrainer:
     """A SwiftTrainer that logs every step, in order unless told otherwise."""
@@ -55,6 +56,7 @@ def trainer(
     made = SwiftTrainer(
         model, args, objective or SFT(), NoTemplate(), train_rows=train_rows, eval_rows=eval_rows, save_total_limit=keep,
         callbacks=[RunLog(folder / "logging.jsonl"), StopOnSignal()], args_json=folder / "args.json",
+        micro_batch_tokens=micro_batch_tokens,
     )  # fmt: skip
     made.remove_callback(PrinterCallback)
     return made

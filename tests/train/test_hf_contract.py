@@ -8,7 +8,10 @@ from transformers import Trainer
 from swift.train.trainer import SwiftTrainer
 
 OVERRIDES = {
+    "get_train_dataloader": [],
     "get_batch_samples": ["epoch_iterator", "num_batches", "device"],
+    "floating_point_ops": ["inputs"],
+    "training_step": ["model", "inputs", "num_items_in_batch"],
     "compute_loss": ["model", "inputs", "return_outputs", "num_items_in_batch"],
     "prediction_step": ["model", "inputs", "prediction_loss_only", "ignore_keys"],
     "evaluation_loop": ["dataloader", "description", "prediction_loss_only", "ignore_keys", "metric_key_prefix"],

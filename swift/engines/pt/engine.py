@@ -1,24 +1,23 @@
-"""The engine on transformers models: samples in, answers out, in batches of its own choosing. Results come back in the samples' order."""
+"""The engine on transformers models: samples in, answers out, all in one running batch (scheduler.py). Results come back in the samples' order."""
 
 from __future__ import annotations
 
+import queue
 import random
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from swift import logs
 from swift.data.sample import Sample
-from swift.engines.engine import Chunk, Completion, Sampling
+from swift.engines.engine import Chunk, Completion, Listener, Load, Sampling
 from swift.engines.pt.adapters import AdapterRequest, AdapterShelf
-from swift.engines.pt.beams import beam_search
-from swift.engines.pt.decode import decode, input_device
 from swift.engines.pt.request import Request
 from swift.engines.pt.sampling import resolve
+from swift.engines.pt.scheduler import Scheduler
+from swift.engines.pt.ticket import Slip, Ticket
 from swift.engines.stop import AnswerText
 from swift.errors import DataError
 from swift.hub import download
@@ -28,22 +27,21 @@ from swift.template.encoded import RowSkipped
 from swift.tuners.tuner import load_adapters
 
 if TYPE_CHECKING:
-    from swift.args.base import HubArgs, ModelArgs, TemplateArgs
+    from swift.args.base import HubArgs, ModelArgs, QuantArgs, TemplateArgs
     from swift.models.match import ModelInfo
     from swift.template.template import Template
 
 Refused = RowSkipped | DataError  # why a sample cannot be asked
 
-CPU_ROWS = 32  # a batch on a CPU: more rows gain little there
-GPU_ROWS = 256  # at most on a GPU, where free memory decides
 UNKNOWN_LENGTH = 8192  # tokens of prompt and answer where config.json names no limit
+MOST_WAITING = 4096  # answers that wait before `submit` refuses more
 # What generation_config.json may ask for beyond this engine's own means.
-UNUSED = ("min_p", "typical_p", "no_repeat_ngram_size", "bad_words_ids", "min_new_tokens", "suppress_tokens", "begin_suppress_tokens",
+UNUSED = ("typical_p", "no_repeat_ngram_size", "bad_words_ids", "min_new_tokens", "suppress_tokens", "begin_suppress_tokens",
           "forced_eos_token_id", "exponential_decay_length_penalty", "sequence_bias")  # fmt: skip
 
 
 class PtEngine:
-    """Answers with a model that lives in this process. Calls from several threads, or several open streams, take turns step by step."""
+    """Answers with a model that lives in this process. Requests of all calls and threads run in one batch, each as if it were alone."""
 
     def __init__(
         self,
@@ -53,14 +51,19 @@ class PtEngine:
         *,
         max_length: int | None = None,
         max_batch_size: int | None = None,
+        max_queue: int | None = MOST_WAITING,
         info: ModelInfo | None = None,
     ):
-        """`max_length`: tokens of prompt and answer together; None: the model's. `max_batch_size`: None: as fits; 0: all at once."""
+        """`max_length`: tokens of prompt and answer together; None: the model's. `max_batch_size`: None: as fits; 0: all at once.
+
+        `max_queue`: answers that may wait for a place before `submit` raises QueueFull; None: any number.
+        """
         self.shelf = AdapterShelf(model.eval())
         self.template, self.tokenizer, self.info = template, tokenizer, info
-        self.max_batch_size = max_batch_size
+        self.max_queue = max_queue
         self.max_length = max_length or _model_length(self.model)
-        self._turn = threading.Lock()
+        self._scheduler = Scheduler(self.shelf, tokenizer, self._word, max_length=self.max_length)
+        self.max_batch_size = max_batch_size
         _say_unused(self.model)
 
     @classmethod
@@ -71,6 +74,7 @@ class PtEngine:
         hub: HubArgs,
         template: TemplateArgs,
         *,
+        quant: QuantArgs | None = None,
         adapters: Sequence[str] = (),
         max_batch_size: int | None = None,
     ) -> PtEngine:
@@ -78,8 +82,17 @@ class PtEngine:
         folders = [str(download(name, "model", hub)) for name in adapters]
         tokenizer = load_processor(info)
         bound = build_template(info, tokenizer, template)
-        loaded = load_adapters(load_model(info, model, training=False), folders)
+        loaded = load_adapters(load_model(info, model, training=False, quant=quant), folders)
         return cls(loaded, bound, tokenizer, max_length=info.max_length, max_batch_size=max_batch_size, info=info)
+
+    @property
+    def max_batch_size(self) -> int | None:
+        return self._scheduler.places
+
+    @max_batch_size.setter
+    def max_batch_size(self, size: int | None) -> None:
+        """Holds once nothing runs."""
+        self._scheduler.places = size
 
     @property
     def model(self) -> PreTrainedModel:
@@ -151,27 +164,83 @@ class PtEngine:
         requests, refused = self._requests(samples, sampling, template, watch=True)
         return self._chunks(requests, adapter), refused
 
+    def submit(
+        self,
+        sample: Sample,
+        sampling: Sampling,
+        *,
+        adapter: AdapterRequest | None = None,
+        template: Template | None = None,
+        prompt: list[int] | None = None,
+        listen: Listener | None = None,
+        whole: bool = False,
+    ) -> Slip:
+        """Hand one sample in, from any thread; see ServingEngine. `whole`: one chunk for each answer, when it has ended."""
+        requests, refused = self._requests([sample], sampling, template, watch=not whole, prompt=prompt)
+        for refusal in refused.values():
+            raise refusal
+        slip = Slip(requests, adapter, listen, each=not whole)
+        self._scheduler.add([slip.ticket], self.max_queue)
+        return slip
+
+    def load_now(self) -> Load:
+        return self._scheduler.load()
+
+    def close(self) -> None:
+        """What runs or waits fails with Closed, and the memory of keys and values is let go. Nothing can be asked afterwards."""
+        self._scheduler.close()
+
     def _answers(
         self, requests: list[Request], adapter: AdapterRequest | None, on_end: Callable[[int], object] | None = None
     ) -> dict[int, list[Completion]]:
-        for moved in self._run(requests, adapter):
-            ended = sum(request.finish_reason is not None for request in moved)
-            if on_end is not None and ended:
-                on_end(ended)
+        for _ in self._run(requests, adapter, each=False):
+            if on_end is not None:
+                on_end(1)
         answers: dict[int, list[Completion]] = {}
         for request in requests:
             answers.setdefault(request.sample, []).append(request.completion())
         return answers
 
     def _chunks(self, requests: list[Request], adapter: AdapterRequest | None) -> Iterator[tuple[int, Chunk]]:
-        for stepped in self._run(requests, adapter):
-            for request in stepped:
-                chunk = request.chunk()
-                if chunk is not None:
-                    yield request.sample, chunk
+        for number, chunk in self._run(requests, adapter, each=True):
+            if chunk is not None:
+                yield number, chunk
+
+    def _run(self, requests: list[Request], adapter: AdapterRequest | None, *, each: bool) -> Iterator[tuple[int, Chunk | None]]:
+        """Every request to its end: (sample's number, chunk) as they move, or (number, None) as they end. Whoever leaves early cancels them.
+
+        The longest are handed in first: they take longest, and what does not fit into memory shows at once.
+        """
+        news: queue.SimpleQueue[tuple[int, Chunk | None] | Exception] = queue.SimpleQueue()
+
+        def moved(request: Request) -> None:
+            chunk = request.chunk() if each else None
+            if chunk is not None or not each:
+                news.put((request.sample, chunk))
+
+        order = sorted(_by_sample(requests), key=lambda group: (-group[0].limit, -len(group[0].prompt)))
+        tickets = [Ticket(group, adapter, moved, news.put, each) for group in order]
+        self._scheduler.add(tickets)
+        left = len(requests)
+        try:
+            while left:
+                item = news.get()
+                if isinstance(item, Exception):
+                    raise item
+                left -= item[1] is None or item[1].finish_reason is not None
+                yield item
+        finally:
+            for ticket in tickets:
+                ticket.cancelled = True
 
     def _requests(
-        self, samples: Sequence[Sample], sampling: Sampling | Sequence[Sampling], template: Template | None, *, watch: bool = False
+        self,
+        samples: Sequence[Sample],
+        sampling: Sampling | Sequence[Sampling],
+        template: Template | None,
+        *,
+        watch: bool = False,
+        prompt: list[int] | None = None,
     ) -> tuple[list[Request], dict[int, Refused]]:
         """What `samples` ask, n requests each, in order; and by number the samples that cannot be asked. Only here are prompts made."""
         template = template or self.template
@@ -180,8 +249,8 @@ class PtEngine:
         requests, refused = [], {}
         for number, (sample, asked) in enumerate(zip(samples, each, strict=True)):
             try:
-                prompt = template.prompt(sample)
-                limit = self._limit(len(prompt), asked.max_new_tokens)
+                ids = template.prompt(sample) if prompt is None else self._checked(prompt)
+                limit = self._limit(len(ids), asked.max_new_tokens)
             except (RowSkipped, DataError) as refusal:
                 refused[number] = refusal
                 continue
@@ -192,7 +261,7 @@ class PtEngine:
                     Request(
                         sample=number,
                         index=index,
-                        prompt=prompt,
+                        prompt=ids,
                         asked=asked,
                         choice=resolve(asked, self.model.generation_config),
                         limit=limit,
@@ -207,6 +276,13 @@ class PtEngine:
                 )
         return requests, refused
 
+    def _checked(self, prompt: list[int]) -> list[int]:
+        size = self.model.get_input_embeddings().weight.shape[0]  # type: ignore[index]
+        wrong = next((token for token in prompt if not 0 <= token < size), None)
+        if wrong is not None:
+            raise DataError(f"the prompt has the token id {wrong}, and the model's are 0 to {size - 1}")
+        return list(prompt)
+
     def _limit(self, prompt_tokens: int, asked: int | None) -> int:
         if prompt_tokens == 0:
             raise DataError("the prompt is empty: there is nothing to answer")
@@ -219,47 +295,12 @@ class PtEngine:
             )
         return room if asked is None else min(asked, room)
 
-    def _run(self, requests: list[Request], adapter: AdapterRequest | None) -> Iterator[list[Request]]:
-        """Every request to its end; after each step, those that moved. Other calls may take their steps in between."""
-        steps = self._steps(requests)
-        while True:
-            with self._turn, self.shelf.using(adapter):
-                moved = next(steps, None)
-            if moved is None:
-                return
-            yield moved
-
-    def _steps(self, requests: list[Request]) -> Iterator[list[Request]]:
-        for batch in self._batches([request for request in requests if request.asked.num_beams == 1]):
-            yield from decode(self.model, batch, self._word)
-        for group in _by_sample([request for request in requests if request.asked.num_beams > 1]):
-            beam_search(self.model, self.tokenizer, group)
-            yield group
-
     def _text(self, ids: list[int]) -> str:
         """All that tokens say, special ones too. (`template.decode` would take a stop text away before it is seen.)"""
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)  # type: ignore[return-value]
 
     def _word(self, token: int) -> str:
         return self._text([token])
-
-    def _batches(self, requests: list[Request]) -> Iterator[list[Request]]:
-        """Longest prompts first: rows of like length stand together, and what does not fit into memory shows at once."""
-        order = sorted(requests, key=lambda request: -len(request.prompt))
-        start = 0
-        while start < len(order):
-            size = self._rows(order[start:])
-            yield order[start : start + size]
-            start += size
-
-    def _rows(self, waiting: list[Request]) -> int:
-        if self.max_batch_size is not None:
-            return self.max_batch_size if self.max_batch_size > 0 else len(waiting)
-        device = input_device(self.model)
-        if device.type != "cuda":
-            return CPU_ROWS
-        row = len(waiting[0].prompt) + min(waiting[0].limit, UNKNOWN_LENGTH)
-        return max(1, min(GPU_ROWS, int(torch.cuda.mem_get_info(device)[0] * 0.6 / (row * _cache_bytes(self.model)))))
 
 
 def _by_sample(requests: list[Request]) -> list[list[Request]]:
@@ -275,14 +316,6 @@ def _model_length(model: PreTrainedModel) -> int:
     if length is None:
         logs.warn_once(f"config.json names no length; {UNKNOWN_LENGTH} tokens are taken for prompt and answer together")
     return length or UNKNOWN_LENGTH
-
-
-def _cache_bytes(model: PreTrainedModel) -> int:
-    """Keys and values of one token in all layers."""
-    config = model.config.get_text_config(decoder=True)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
 
 
 def _say_unused(model: PreTrainedModel) -> None:

@@ -12,7 +12,7 @@ from swift.engines.stop import AnswerText
 from swift.template.tool_calls import Call
 
 
-@dataclass
+@dataclass(eq=False)
 class Request:
     sample: int  # the sample's number in the call
     index: int  # which of the sample's n answers

@@ -22,6 +22,15 @@ class Choice:
     top_k: int  # 0: all
     top_p: float
     repetition_penalty: float
+    min_p: float = 0.0  # 0: all
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def counts(self) -> bool:
+        """Whether it matters which tokens there were."""
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
 
 
 def resolve(sampling: Sampling, found: GenerationConfig) -> Choice:
@@ -37,6 +46,10 @@ def resolve(sampling: Sampling, found: GenerationConfig) -> Choice:
         top_k=max(0, int(_first(sampling.top_k, found.top_k, 50))),
         top_p=_first(sampling.top_p, found.top_p, 1.0),
         repetition_penalty=_first(sampling.repetition_penalty, found.repetition_penalty, 1.0),
+        min_p=_first(sampling.min_p, found.min_p, 0.0),
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        logit_bias=sampling.logit_bias,
     )
 
 
@@ -52,19 +65,32 @@ def penalize(logits: Tensor, seen: Tensor, penalty: Tensor) -> Tensor:
     return torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def candidates(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor) -> tuple[Tensor, Tensor]:
-    """(probabilities, token ids), each (B, K), likeliest first; what top_k and top_p leave out has probability 0.
+def penalize_counts(logits: Tensor, counts: Tensor, presence: Tensor, frequency: Tensor) -> Tensor:
+    """OpenAI's penalties, on the tokens of the answer: once for having been there, and once for each time.
 
-    temperature, top_k, top_p: (B,), temperature above 0. Sorts the vocabulary only where a row has no top_k.
+    counts: (B, V); presence, frequency: (B, 1).
+    """
+    return logits - presence * (counts > 0) - frequency * counts
+
+
+def candidates(
+    logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor | None = None, *, most: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """(probabilities, token ids), each (B, K), likeliest first; what top_k, top_p and min_p leave out has probability 0.
+
+    temperature, top_k, top_p, min_p: (B,), temperature above 0. Sorts the vocabulary only where a row has no top_k. `most`: the largest
+    top_k, V where one has none; who knows it saves asking the device.
     """
     vocabulary = logits.shape[-1]
     limits = torch.where(top_k > 0, top_k, vocabulary).clamp(max=vocabulary)
-    values, ids = (logits / temperature[:, None]).topk(int(limits.max()), dim=-1)
+    values, ids = (logits / temperature[:, None]).topk(int(limits.max()) if most is None else min(most, vocabulary), dim=-1)
     values = values.masked_fill(torch.arange(values.shape[-1], device=values.device) >= limits[:, None], -torch.inf)
-    likelier = values.softmax(-1).cumsum(-1) - values.softmax(-1)  # what all tokens before this one hold together
-    outside = likelier >= top_p[:, None]
-    outside[:, 0] = False
+    shares = values.softmax(-1)
+    outside = shares.cumsum(-1) - shares >= top_p[:, None]  # what all tokens before this one hold together
     outside &= top_p[:, None] < 1  # rounding must not cut a tail that was not asked to go
+    if min_p is not None:
+        outside |= shares < min_p[:, None] * shares[:, :1]
+    outside[:, 0] = False
     return values.masked_fill(outside, -torch.inf).softmax(-1), ids
 
 
