@@ -146,6 +146,7 @@ def test_one_command_measures_ours_and_says_what_it_could_not(made: Path, tmp_pa
     """A peer that is not there is a line; one whose package is not there, a row with the reason. Recomputation changes no loss."""
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "trl.py").write_text("raise ImportError('no such thing as trl')\n")
+    (tmp_path / "broken" / "datasets.py").write_text("load_dataset = None\n")  # which its runner imports first, and we do not depend on
     command = [
         "-m",
         "benchmarks.train",
