@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from swift import logs
 from swift.engines.pt.attention import Layout, Span, lay_out
 from swift.engines.pt.cache import KvCache
 from swift.engines.pt.forward import Forward
@@ -81,7 +82,12 @@ class Steps:
         size = SIZES[bisect_left(SIZES, len(rows))]
         captured = self._captured.get((size, adapted))
         if captured is None:
-            captured = self._captured[size, adapted] = self._capture(size, adapted)
+            try:
+                captured = self._captured[size, adapted] = self._capture(size, adapted)
+            except RuntimeError as error:  # an operation that waits for the host, memory that is short
+                logs.warning(f"steps are not captured as CUDA graphs, and slower: {str(error).strip().splitlines()[0]}")
+                self._captured = None
+                return self.next(rows)
         idle = [[len(self.latest) - 1, 0, self.cache.spare, self.cache.spare, 1, 0]] * (size - len(rows))
         captured.inputs.copy_(torch.tensor([_numbers(row) for row in rows] + idle).T.contiguous().pin_memory(), non_blocking=True)
         captured.graph.replay()
