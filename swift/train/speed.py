@@ -56,11 +56,11 @@ def plan_steps(args: SftCommand, model: nn.Module, rows: Any, *, max_length: int
     compiled = reason is None and args.training.torch_compile is not False
     asked = asked_recompute(args)
     split = plan_split(args, lambda number: largest_step(rows, number, max_length))
-    if not torch.cuda.is_available():
-        return Plan(compiled, without_gpu(asked), micro_batch_tokens=split.asked or 0)
     if asked == "selective" and not compiled:
         logs.warning("--activation_checkpointing selective needs compiled layers; full is used")
         asked = "full"
+    if not torch.cuda.is_available():
+        return Plan(compiled, without_gpu(asked), micro_batch_tokens=split.asked or 0)
     if asked == "offload" and len(layers(model)) < 2:
         logs.warning("--activation_checkpointing offload needs a model that says what its layers are; full is used")
         asked = "full"
@@ -86,8 +86,6 @@ def plan_steps(args: SftCommand, model: nn.Module, rows: Any, *, max_length: int
 
 
 def without_gpu(asked: Recompute | Literal["auto"]) -> Recompute:
-    if asked == "selective":
-        logs.warning("--activation_checkpointing selective needs compiled layers; full is used")
     if asked == "offload":
         logs.warning(
             "--activation_checkpointing offload: without a GPU the layers' inputs are in the computer's memory anyway; full is used"
